@@ -1,0 +1,1 @@
+"""Phasegate: progressive delivery for AI agents on Kubernetes."""

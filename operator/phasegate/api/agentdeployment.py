@@ -1,0 +1,400 @@
+"""``AgentDeployment``: which agent should run, and how a new revision of it gets its traffic."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from phasegate.api.base import (
+    Cel,
+    Condition,
+    Digest,
+    Duration,
+    Hash,
+    LongDuration,
+    Message,
+    Name,
+    Notation,
+    ObjectName,
+    Person,
+    ShortText,
+    SpecModel,
+    StatusModel,
+    list_atomic,
+    list_map,
+    list_set,
+)
+from phasegate.api.cel import ordered_durations
+from phasegate.api.podtemplate import PodTemplate
+from phasegate.api.records import GateRecord, RollbackRecord
+from phasegate.api.verdicts import CheckSummary
+
+PhaseType = Literal["Dark", "Shadow", "Canary", "Full"]
+Preset = Literal["Phased", "BlueGreen", "Canary", "ManualApproval"]
+
+_REHEARSES = (
+    "(!has(self.strategy)"
+    " || has(self.strategy.preset) && self.strategy.preset == 'Phased'"
+    " || has(self.strategy.phases)"
+    " && self.strategy.phases.exists(p, p.type == 'Dark' || p.type == 'Shadow'))"
+)
+
+
+class Owner(SpecModel):
+    """Who may take the agent back at any moment, past every gate."""
+
+    rollback_owner: Person
+    """User name, as the API server knows it."""
+    backup: Person | None = None
+    """Who stands in."""
+
+
+class ConfigMapKey(SpecModel):
+    """One key of a ConfigMap in the agent's namespace."""
+
+    name: ObjectName
+    key: Annotated[
+        str,
+        StringConstraints(max_length=253),
+        Notation(r"[-._a-zA-Z0-9]+", "must be a key of the ConfigMap"),
+    ]
+
+
+class PromptSource(SpecModel):
+    """Where the system prompt is kept when it is not written inline."""
+
+    config_map_key_ref: ConfigMapKey
+
+
+class Model(SpecModel):
+    """The pinned model. Parameters are strings: an API has no floats."""
+
+    provider: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    """Name with its version: an alias such as "latest" would change under a running revision."""
+    parameters: Annotated[
+        dict[
+            Annotated[str, StringConstraints(min_length=1, max_length=64)],
+            Annotated[str, StringConstraints(max_length=1024)],
+        ],
+        Field(max_length=64),
+    ] = Field(default_factory=dict)
+    """Parameters of the model; numbers in quotes."""
+
+
+class Tool(SpecModel):
+    """A tool the agent may call, pinned by the digest of its contract."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    digest: Digest | None = None
+
+
+class Agent(SpecModel):
+    """What makes the agent behave as it does; with the template, this is the revision."""
+
+    version: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """A label for people; the revision is told by its digest."""
+    system_prompt: Annotated[str, StringConstraints(max_length=262_144)] | None = None
+    """The prompt itself."""
+    system_prompt_from: PromptSource | None = None
+    """The prompt in a ConfigMap; its content is part of the revision."""
+    model: Model | None = None
+    tools: Annotated[tuple[Tool, ...], Field(max_length=128), list_map("name")] = ()
+    """The tools the agent may call."""
+    side_effects: Literal["DryRun", "None"] | None = None
+    """DryRun: the agent honours AGENT_MODE=dark|shadow and runs its tools dry.
+    None: it has no side effects. Needed wherever copies of real requests reach it."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!(has(self.systemPrompt) && has(self.systemPromptFrom))",
+            "set at most one of systemPrompt and systemPromptFrom",
+        ),
+    )
+
+
+class Service(SpecModel):
+    """The port on which the agent's containers answer."""
+
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class ParentRef(SpecModel):
+    """A Gateway to attach to."""
+
+    name: ObjectName
+    namespace: Name | None = None
+    section_name: ObjectName | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+
+class PathMatch(SpecModel):
+    """Match on the request's path."""
+
+    type: Literal["Exact", "PathPrefix"] = "PathPrefix"
+    value: Annotated[
+        str,
+        StringConstraints(max_length=1024),
+        Notation(r"/[^\s?#]*", "must be a path that begins with '/'"),
+    ] = "/"
+
+
+class HeaderMatch(SpecModel):
+    """Match on one header's exact value."""
+
+    name: Annotated[
+        str,
+        StringConstraints(max_length=256),
+        Notation(r"[A-Za-z0-9!#$%&'*+\-.^_|~]+", "must be the name of a header"),
+    ]
+    value: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class RouteMatch(SpecModel):
+    """One set of conditions a request must meet."""
+
+    path: PathMatch | None = None
+    headers: Annotated[tuple[HeaderMatch, ...], Field(max_length=8), list_map("name")] = ()
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"] | None = None
+
+
+Hostname = Annotated[
+    str,
+    StringConstraints(max_length=253),
+    Notation(
+        r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+        "must be a host name in lower case, without scheme and port; '*.' may stand in front",
+    ),
+]
+
+
+class GatewayApi(SpecModel):
+    """Traffic through a Gateway; the operator owns the HTTPRoute."""
+
+    parent_refs: Annotated[tuple[ParentRef, ...], Field(min_length=1, max_length=8), list_atomic()]
+    """The Gateways that take the requests."""
+    hostnames: Annotated[tuple[Hostname, ...], Field(max_length=16), list_set()] = ()
+    """Host names the agent answers to; those of the listener if left out."""
+    matches: Annotated[tuple[RouteMatch, ...], Field(max_length=8), list_atomic()] = ()
+    """Which requests are the agent's; all if left out."""
+
+
+class Replicas(SpecModel):
+    """No router: the share of a revision is its share of the pods."""
+
+
+class Traffic(SpecModel):
+    """How requests reach the agent: exactly one router."""
+
+    gateway_api: Annotated[GatewayApi | None, Field(alias="gatewayAPI")] = None
+    replicas: Replicas | None = None
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "has(self.gatewayAPI) != has(self.replicas)",
+            "set exactly one router: gatewayAPI or replicas",
+            message_expression="'set exactly one router, gatewayAPI or replicas: '"
+            " + (has(self.replicas) ? 'remove one of the two' : 'none is set')",
+        ),
+    )
+
+
+class Phase(SpecModel):
+    """One step of a rollout."""
+
+    name: Name
+    type: PhaseType
+    """Dark and Shadow get copies of requests, Canary a share of the users, Full all of them."""
+    weight: Annotated[int, Field(ge=1, le=99)] | None = None
+    """Canary: the share of the users' requests, in percent."""
+    mirror_percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Dark and Shadow: the share of the requests that is copied, in percent; 100 if left out."""
+    min_duration: Duration = "0s"
+    """The phase takes at least this long."""
+    max_duration: Duration | None = None
+    """If the gate has not been passed by then, a human is asked."""
+    min_samples: Annotated[int, Field(ge=0, le=10_000_000)] = 50
+    """Answered calls without which the phase is not over."""
+    approval: Literal["Required", "NotRequired"] = "NotRequired"
+    """Required: a human must approve before this phase begins."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "self.type != 'Canary' || has(self.weight)",
+            "a Canary phase needs its weight: the share of the users' requests, 1 to 99 percent",
+            ".weight",
+        ),
+        Cel(
+            "self.type == 'Canary' || !has(self.weight)",
+            "only a Canary phase has a weight: remove it (Full is 100, Dark and Shadow are 0)",
+            ".weight",
+        ),
+        Cel(
+            "self.type == 'Dark' || self.type == 'Shadow' || !has(self.mirrorPercent)",
+            "only Dark and Shadow phases copy requests: remove mirrorPercent",
+            ".mirrorPercent",
+        ),
+        Cel(
+            ordered_durations("self.minDuration", "self.maxDuration"),
+            "must not be shorter than minDuration",
+            ".maxDuration",
+        ),
+    )
+
+
+class Strategy(SpecModel):
+    """The phases of a rollout: a preset, or your own."""
+
+    preset: Preset | None = None
+    """Phased (dark, shadow, canary, full), Canary, BlueGreen or ManualApproval."""
+    phases: Annotated[tuple[Phase, ...], Field(max_length=24), list_map("name")] = ()
+    """Phases in the order Dark, Shadow, Canary by weight, Full."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "has(self.preset) != (has(self.phases) && self.phases.size() > 0)",
+            "set exactly one of preset and phases",
+        ),
+        *(
+            Cel(f"!has(self.phases) || self.phases.size() == 0 || ({rule})", message, ".phases")
+            for rule, message in (
+                (
+                    "self.phases.map(p, {'Dark': 0, 'Shadow': 1, 'Canary': 2, 'Full': 3}[p.type])"
+                    ".isSorted()",
+                    "phases are out of order: Dark comes before Shadow, Canary and Full",
+                ),
+                (
+                    "self.phases.filter(p, p.type == 'Dark').size() <= 1"
+                    " && self.phases.filter(p, p.type == 'Shadow').size() <= 1",
+                    "at most one Dark and one Shadow phase: give one of them a longer minDuration",
+                ),
+                (
+                    "self.phases.exists_one(p, p.type == 'Full')"
+                    " && self.phases[self.phases.size() - 1].type == 'Full'",
+                    "the last phase, and no other, must be of type Full",
+                ),
+                (
+                    "self.phases.filter(p, has(p.weight)).map(p, p.weight).isSorted()"
+                    " && self.phases.filter(p, has(p.weight))"
+                    ".all(p, self.phases.exists_one(q, has(q.weight) && q.weight == p.weight))",
+                    "the weights of the Canary phases must ascend: "
+                    "each takes more of the users than the one before it",
+                ),
+            )
+        ),
+    )
+
+
+class PolicyRef(SpecModel):
+    """A RollbackPolicy in the agent's namespace."""
+
+    name: ObjectName
+
+
+class Standby(SpecModel):
+    """How long the previous revision is kept: running, and restorable."""
+
+    keep_warm: LongDuration = "24h"
+    """Its pods stay, so that taking traffic back is one write."""
+    archive: LongDuration = "30d"
+    """It can be brought back without a new rollout's inputs."""
+
+
+class AgentDeploymentSpec(SpecModel):
+    """Desired agent: revision inputs, workload, traffic, strategy, policy, people."""
+
+    exposure: Literal["CustomerFacing", "Internal"] = "CustomerFacing"
+    """Whom a bad revision would hurt; an agent without a policy is judged accordingly."""
+    owner: Owner | None = None
+    agent: Agent = Field(default_factory=Agent)
+    template: PodTemplate
+    """The agent's pods, as in a Deployment."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Pods of the revision that serves the users."""
+    service: Service
+    traffic: Traffic
+    strategy: Strategy = Field(default_factory=lambda: Strategy(preset="Phased"))
+    """How a new revision is brought in; preset Phased if left out."""
+    policy_ref: PolicyRef | None = None
+    standby: Standby = Field(default_factory=Standby)
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            f"!{_REHEARSES} || (has(self.agent) && has(self.agent.sideEffects))",
+            "the strategy has Dark or Shadow phases, in which the agent gets copies of real "
+            "requests: set sideEffects to DryRun if the agent runs its tools dry when AGENT_MODE "
+            "is dark or shadow, to None if it has no side effects, "
+            "or choose strategy.preset Canary or BlueGreen",
+            ".agent.sideEffects",
+        ),
+        Cel(
+            f"!{_REHEARSES} || !has(self.traffic.replicas) || has(self.traffic.gatewayAPI)",
+            "this router cannot copy requests, which Dark and Shadow phases need: use "
+            "traffic.gatewayAPI, or choose strategy.preset Canary or BlueGreen",
+            ".traffic.replicas",
+        ),
+    )
+
+
+class TrafficShare(StatusModel):
+    """What one revision gets, asked for and measured since the split was programmed."""
+
+    revision: Hash
+    percent: int
+    mirror_percent: int = 0
+    programmed: bool = False
+    measured: ShortText | None = None
+    """Share of the answered calls."""
+
+
+class Hold(StatusModel):
+    """A person's pause."""
+
+    by: Person
+    reason: Message
+    at: AwareDatetime
+
+
+class Progress(StatusModel):
+    """The machine's memory of the running attempt; with the route, all it needs after a crash."""
+
+    phase: Phase
+    """The running phase as it was when it began: an edit applies from the next one."""
+    entered_at: AwareDatetime
+    """When this phase was decided."""
+    started_at: AwareDatetime | None = None
+    """When its traffic was in place; durations and evidence count from here."""
+    approved_by: Person | None = None
+    hold: Hold | None = None
+
+
+class AgentDeploymentStatus(StatusModel):
+    """Observed state."""
+
+    observed_generation: int = 0
+    phase: ShortText = ""
+    step: ShortText = ""
+    weight: int | None = None
+    message: Message = ""
+    stable_revision: Hash | None = None
+    stable_digest: Digest | None = None
+    candidate_revision: Hash | None = None
+    candidate_digest: Digest | None = None
+    previous_revision: Hash | None = None
+    previous_warm_until: AwareDatetime | None = None
+    current_rollout: Name | None = None
+    rollouts: int = 0
+    traffic: Annotated[tuple[TrafficShare, ...], Field(max_length=4)] = ()
+    checks: Annotated[tuple[CheckSummary, ...], Field(max_length=64)] = ()
+    progress: Progress | None = None
+    last_gate: GateRecord | None = None
+    rollback: RollbackRecord | None = None
+    rejected_revisions: Annotated[tuple[Hash, ...], Field(max_length=32)] = ()
+    handled_actions: Annotated[tuple[ShortText, ...], Field(max_length=32)] = ()
+    """Actions whose effect is in this status: a crash before their outcome repeats nothing."""
+    next_decision_at: AwareDatetime | None = None
+    replicas: int = 0
+    ready_replicas: int = 0
+    selector: ShortText = ""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16), list_map("type")] = ()

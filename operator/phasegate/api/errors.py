@@ -1,0 +1,43 @@
+"""The errors of Phasegate, one tree.
+
+PhasegateError
+├── InvalidSpec        what a user wrote cannot be carried out; names the field and the fix
+├── ClusterError       the API server refused or could not be reached
+│   ├── NotFound       the object does not exist
+│   ├── Conflict       somebody else wrote first; look again and retry
+│   └── Refused        the API server refuses the object itself; its own words
+├── ProviderError      a metrics provider gave no usable answer: never a Pass, never a Fail
+└── ConfigError        the operator's own configuration is wrong
+"""
+
+
+class PhasegateError(Exception):
+    """Root of every error that Phasegate raises on purpose."""
+
+
+class InvalidSpec(PhasegateError):
+    """What a user wrote cannot be carried out; the message names the field and the fix."""
+
+
+class ClusterError(PhasegateError):
+    """The API server refused a request or could not be reached."""
+
+
+class NotFound(ClusterError):
+    """The object does not exist (404)."""
+
+
+class Conflict(ClusterError):
+    """The object changed since it was read (409); look again and retry."""
+
+
+class Refused(ClusterError):
+    """The API server refuses the object itself (400, 403, 422); carries its own words."""
+
+
+class ProviderError(PhasegateError):
+    """A metrics provider gave no usable answer. Evidence that is missing is never a verdict."""
+
+
+class ConfigError(PhasegateError):
+    """The operator's own configuration is wrong; it does not start."""

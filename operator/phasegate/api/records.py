@@ -1,0 +1,42 @@
+"""Records of what happened: transitions and incidents, shared by several kinds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from phasegate.api.base import Digest, Hash, Message, Name, Person, ShortText, StatusModel
+from phasegate.api.verdicts import CheckSummary
+
+GateDecision = Literal["Started", "Advanced", "RolledBack", "Superseded", "Cancelled", "Stable"]
+
+
+class GateRecord(StatusModel):
+    """One transition: from which phase to which, on what evidence, by whose decision, when."""
+
+    from_phase: ShortText
+    to_phase: ShortText
+    decision: GateDecision
+    reason: ShortText
+    message: Message
+    at: AwareDatetime
+    by: Person | None = None
+    checks: Annotated[tuple[CheckSummary, ...], Field(max_length=64)] = ()
+
+
+class RollbackRecord(StatusModel):
+    """A rollback: what tripped, with which numbers, and how long users were exposed."""
+
+    revision: Hash
+    digest: Digest
+    to: Hash
+    rollout: Name
+    phase: ShortText
+    trigger: ShortText
+    message: Message
+    by: Person | None = None
+    since: AwareDatetime | None = None
+    decided_at: AwareDatetime
+    safe_at: AwareDatetime | None = None
+    seconds_to_safe: ShortText | None = None

@@ -1,0 +1,99 @@
+"""What config/ ships: least rights, complete, and safe to apply anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from phasegate.api.agentdeployment import AgentDeploymentSpec
+from phasegate.api.base import SpecModel
+from phasegate.api.rollbackpolicy import RollbackPolicySpec
+from phasegate.api.rolloutaction import Verb
+
+CONFIG = Path(__file__).parents[2] / "config"
+ROLES = ("Role", "ClusterRole")
+
+
+def documents(folder: str) -> list[dict[str, Any]]:
+    files = sorted((CONFIG / folder).glob("*.yaml"))
+    return [
+        document
+        for file in files
+        if file.name != "kustomization.yaml"
+        for document in yaml.safe_load_all(file.read_text())
+    ]
+
+
+RBAC = documents("rbac")
+RULES = [(role, rule) for role in RBAC if role["kind"] in ROLES for rule in role["rules"]]
+
+
+@pytest.mark.parametrize("folder", ["rbac", "admission"])
+def test_a_kustomization_lists_every_file_of_its_folder(folder: str) -> None:
+    listed = yaml.safe_load((CONFIG / folder / "kustomization.yaml").read_text())["resources"]
+    files = {path.name for path in (CONFIG / folder).glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(listed) == files
+    assert len(listed) == len(files)
+
+
+def test_no_role_has_wildcards_or_secrets_or_changes_rights() -> None:
+    for role, rule in RULES:
+        name = role["metadata"]["name"]
+        for field in ("apiGroups", "resources", "verbs"):
+            assert not any("*" in value for value in rule[field]), name
+        assert "secrets" not in rule["resources"], name
+        assert not {"rbac.authorization.k8s.io"} & set(rule["apiGroups"]), name
+        assert not {"impersonate", "bind", "escalate"} & set(rule["verbs"]), name
+
+
+def test_the_operator_cannot_make_or_delete_what_users_write() -> None:
+    users_kinds = {"agentdeployments", "rollbackpolicies", "rolloutactions"}
+    for role, rule in RULES:
+        if role["metadata"]["name"] == "phasegate-operator" and users_kinds & {*rule["resources"]}:
+            assert not {"create", "update", "delete"} & set(rule["verbs"])
+
+
+def test_every_decision_has_its_verb_in_some_role() -> None:
+    granted = {
+        verb
+        for _, rule in RULES
+        if rule["resources"] == ["agentdeployments"]
+        for verb in rule["verbs"]
+    }
+    assert {verb.lower() for verb in get_args(Verb)} <= granted
+
+
+def test_free_promql_is_in_no_role() -> None:
+    assert not any("use-promql" in rule["verbs"] for _, rule in RULES)
+
+
+def test_every_policy_is_bound_denies_and_fails_closed() -> None:
+    objects = documents("admission")
+    policies = [o for o in objects if o["kind"] == "ValidatingAdmissionPolicy"]
+    bindings = [o for o in objects if o["kind"] == "ValidatingAdmissionPolicyBinding"]
+    assert len(policies) + len(bindings) == len(objects)
+    assert sorted(o["metadata"]["name"] for o in policies) == sorted(
+        o["spec"]["policyName"] for o in bindings
+    )
+    for policy in policies:
+        assert policy["spec"]["failurePolicy"] == "Fail"
+        for validation in policy["spec"]["validations"]:
+            assert validation.get("message") or validation.get("messageExpression")
+    for binding in bindings:
+        assert binding["spec"] == {
+            "policyName": binding["metadata"]["name"],
+            "validationActions": ["Deny"],
+        }
+
+
+def test_the_samples_are_read_by_the_models() -> None:
+    readers: dict[str, type[SpecModel]] = {
+        "AgentDeployment": AgentDeploymentSpec,
+        "RollbackPolicy": RollbackPolicySpec,
+    }
+    objects = documents("samples")
+    assert {o["kind"] for o in objects} == set(readers)
+    for object_ in objects:
+        readers[object_["kind"]].model_validate(object_["spec"])

@@ -1,0 +1,228 @@
+"""Who may write what: the admission policies and Roles of config/, tried as several users."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.api.apiserver import (
+    OPERATOR,
+    OTHER_REVISION,
+    ApiServer,
+    Manifest,
+    changed,
+    good,
+)
+
+pytestmark = pytest.mark.lab
+
+GARBAGE_COLLECTOR = "system:serviceaccount:kube-system:generic-garbage-collector"
+ALL_VERBS = ("Approve", "Reject", "Pause", "Resume", "Rollback", "Retry")
+
+
+def action(**spec: object) -> Manifest:
+    manifest: Manifest = changed(good("RolloutAction"), {"spec": spec})
+    return manifest
+
+
+# --- RolloutAction ---------------------------------------------------------------------------
+
+
+def test_a_decision_in_ones_own_name_with_the_right_to_it_is_accepted(api: ApiServer) -> None:
+    alice = api.bind("alice", "ClusterRole", "phasegate-rollback-owner")
+    answer = alice.create(action(actor="alice", verb="Rollback"))
+    assert answer.accepted, answer.message
+
+
+def test_nobody_decides_in_the_name_of_another(api: ApiServer) -> None:
+    alice = api.bind("alice", "ClusterRole", "phasegate-rollback-owner")
+    answer = alice.create(action(actor="bob", verb="Rollback"))
+    assert answer.status == 403
+    assert 'spec.actor: must be your own user name, "alice"' in answer.message
+
+
+def test_nobody_claims_a_group_without_being_in_it(api: ApiServer) -> None:
+    alice = api.bind("alice", "ClusterRole", "phasegate-approver")
+    claim = action(actor="alice", verb="Approve", actorGroups=["approvers", "legal"])
+    member = api.as_user("alice", "approvers")
+
+    refused = member.create(claim)
+    assert refused.status == 403
+    assert "spec.actorGroups: you are not a member of legal:" in refused.message
+    assert not alice.create(claim).accepted
+    own = action(actor="alice", verb="Approve", actorGroups=["approvers"])
+    assert member.create(own).accepted
+
+
+@pytest.mark.parametrize(
+    ("cluster_role", "allowed"),
+    [
+        ("phasegate-approver", {"Approve", "Reject"}),
+        ("phasegate-rollback-owner", {"Rollback", "Pause", "Resume", "Reject"}),
+    ],
+)
+def test_each_decision_takes_its_own_verb(
+    api: ApiServer, cluster_role: str, allowed: set[str]
+) -> None:
+    alice = api.bind("alice", "ClusterRole", cluster_role)
+    for verb in ALL_VERBS:
+        answer = alice.create(action(actor="alice", verb=verb), dry_run=True)
+        assert answer.accepted == (verb in allowed), (verb, answer.message)
+        if verb not in allowed:
+            assert f'takes the verb "{verb.lower()}" on agentdeployments' in answer.message
+
+
+def test_a_right_to_one_agent_is_none_to_another(api: ApiServer) -> None:
+    one_agent = ("phasegate.dev", "agentdeployments", "rollback")
+    api.grant("alice", one_agent, names=["support-agent"])
+    alice = api.grant("alice", ("phasegate.dev", "rolloutactions", "create"))
+
+    assert alice.create(action(actor="alice", agent="support-agent"), dry_run=True).accepted
+    assert alice.create(action(actor="alice", agent="sales-agent"), dry_run=True).status == 403
+
+
+@pytest.mark.parametrize("cluster_role", ["phasegate-viewer", "phasegate-gitops-bot"])
+def test_who_looks_or_deploys_takes_no_decisions(api: ApiServer, cluster_role: str) -> None:
+    somebody = api.bind("somebody", "ClusterRole", cluster_role)
+    assert somebody.create(action(actor="somebody")).status == 403
+
+
+def test_a_decision_cannot_be_changed_afterwards(api: ApiServer) -> None:
+    admin = api
+    assert admin.create(action()).accepted
+    answer = admin.patch(action(), {"spec": {"revision": OTHER_REVISION}})
+    assert answer.status == 422
+    assert "spec: Invalid value" in answer.message
+    assert "create another RolloutAction" in answer.message
+
+
+# --- what only the operator writes -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind", ["AgentDeployment", "RollbackPolicy", "RolloutAction", "AgentRollout"]
+)
+def test_only_the_operator_writes_a_status(api: ApiServer, kind: str) -> None:
+    operator = api.as_user(OPERATOR)
+    creator = operator if kind == "AgentRollout" else api
+    assert creator.create(good(kind)).accepted
+
+    status = {"observedGeneration": 1} if kind == "RollbackPolicy" else {"message": "seen"}
+    refused = api.patch(good(kind), {"status": status}, "status")
+    assert refused.status == 403
+    assert "status: only the operator writes it" in refused.message
+    assert operator.patch(good(kind), {"status": status}, "status").accepted
+    assert operator.get(good(kind)).body["status"] == status
+
+
+def test_only_the_operator_writes_records(api: ApiServer) -> None:
+    operator = api.as_user(OPERATOR)
+    record = good("AgentRollout")
+    assert api.create(record).status == 403
+    assert operator.create(record).accepted
+
+    for answer in (
+        api.patch(record, {"metadata": {"labels": {"a": "b"}}}),
+        api.delete(record),
+    ):
+        assert answer.status == 403
+        assert "a record that only the operator writes" in answer.message
+    changed_spec = operator.patch(record, {"spec": {"number": 2}})
+    assert changed_spec.status == 422
+    assert "a new attempt is a new AgentRollout" in changed_spec.message
+    assert operator.delete(record).accepted
+
+
+def test_the_garbage_collector_may_clean_up_but_write_no_record(api: ApiServer) -> None:
+    # Its rights, as the controller manager of a cluster brings them.
+    rights = ("phasegate.dev", "agentrollouts", "get create patch delete")
+    collector = api.grant(GARBAGE_COLLECTOR, rights)
+
+    record = good("AgentRollout")
+    assert collector.create(record).status == 403
+    assert api.as_user(OPERATOR).create(record).accepted
+    assert collector.patch(record, {"metadata": {"finalizers": None}}).accepted
+    assert collector.delete(record).accepted
+
+
+def test_the_operator_changes_nothing_that_users_wrote(api: ApiServer) -> None:
+    operator = api.as_user(OPERATOR)
+    agent = good("AgentDeployment")
+    assert api.create(agent).accepted
+
+    changes: tuple[Manifest, ...] = (
+        {"spec": {"replicas": 9}},
+        {"metadata": {"annotations": {"a": "b"}}},
+    )
+    for change in changes:
+        answer = operator.patch(agent, change)
+        assert answer.status == 403
+        assert "neither spec nor annotations" in answer.message
+    finalizer = {"metadata": {"finalizers": ["phasegate.dev/traffic"]}}
+    assert operator.patch(agent, finalizer).accepted
+    assert api.delete(agent).accepted
+    assert operator.patch(agent, {"metadata": {"finalizers": None}}).accepted
+    assert api.get(agent).status == 404
+
+
+def test_the_operator_may_not_read_secrets_or_delete_what_users_wrote(api: ApiServer) -> None:
+    operator = api.as_user(OPERATOR)
+    secrets = operator.http.get(
+        f"/api/v1/namespaces/{api.namespace}/secrets", headers={"Impersonate-User": OPERATOR}
+    )
+    assert secrets.status_code == 403
+    for kind in ("AgentDeployment", "RollbackPolicy"):
+        assert api.create(good(kind)).accepted
+        assert operator.delete(good(kind)).status == 403
+
+
+# --- authors ---------------------------------------------------------------------------------
+
+
+def test_who_may_not_make_pods_makes_none_through_a_template(api: ApiServer) -> None:
+    tenant = api.as_user("tenant")
+    answer = tenant.create(good("AgentDeployment"))
+    assert answer.status == 403
+    assert "spec.template: it makes pods, and you may not create Deployments" in answer.message
+
+
+def test_who_may_not_make_pods_may_still_change_the_rest(api: ApiServer) -> None:
+    tenant = api.as_user("tenant")
+    agent = good("AgentDeployment")
+    assert api.create(agent).accepted
+
+    assert tenant.patch(agent, {"spec": {"replicas": 3}}).accepted
+    container = {"name": "agent", "image": "evil"}
+    template = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    assert tenant.patch(agent, template).status == 403
+    assert api.bind("tenant", "ClusterRole", "phasegate-gitops-bot").patch(agent, template).accepted
+
+
+def test_free_promql_takes_its_own_right(api: ApiServer) -> None:
+    threshold = {"name": "legacy", "threshold": {"query": "up"}, "rollback": {"above": "1"}}
+    policy = changed(good("RollbackPolicy"), {"spec": {"metrics": [threshold]}})
+    tenant = api.as_user("tenant")
+
+    refused = tenant.create(policy)
+    assert refused.status == 403
+    assert 'the metric "legacy" has a threshold, which is free PromQL' in refused.message
+    trusted = api.grant("trusted", ("phasegate.dev", "rollbackpolicies", "create use-promql"))
+    assert trusted.create(policy).accepted
+
+
+def test_a_query_an_admin_allowed_stays_when_others_change_the_policy(api: ApiServer) -> None:
+    threshold = {"name": "legacy", "threshold": {"query": "up"}, "rollback": {"above": "1"}}
+    policy = changed(good("RollbackPolicy"), {"spec": {"metrics": [threshold]}})
+    assert api.create(policy).accepted
+    tenant = api.as_user("tenant")
+
+    assert tenant.patch(policy, {"spec": {"onNoData": {"hold": "20m"}}}).accepted
+    other = {**threshold, "threshold": {"query": "secret_metric_of_others"}}
+    assert tenant.patch(policy, {"spec": {"metrics": [other]}}).status == 403
+
+
+def test_nobody_edits_or_deletes_decisions_with_the_shipped_roles(api: ApiServer) -> None:
+    assert api.create(action()).accepted
+    for cluster_role in ("phasegate-approver", "phasegate-rollback-owner", "phasegate-edit"):
+        user = api.bind(f"user-of-{cluster_role}", "ClusterRole", cluster_role)
+        assert user.delete(action()).status == 403
+        assert user.patch(action(), {"metadata": {"labels": {"a": "b"}}}).status == 403
