@@ -1,0 +1,213 @@
+"""A running attempt: safety first, then the phase, then the gate to the next one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from phasegate.api.agentdeployment import Phase, Progress
+from phasegate.rollout.draft import Draft
+from phasegate.rollout.gate import await_approval, gate
+from phasegate.rollout.observed import Revision
+from phasegate.rollout.phases import mirrors, mode_of, phases_of, weight_of
+from phasegate.rollout.reasons import Reason
+from phasegate.rollout.rollback import complete, roll_back, safe_plan, tripped
+from phasegate.rollout.route import HeaderRoute, Mirror, RoutePlan, split
+from phasegate.rollout.workloads import candidate_workload
+
+ROUTE_PATIENCE = timedelta(seconds=30)
+"""How long a gateway may take to accept a route before a person should look."""
+
+
+def start(draft: Draft, target: Revision, *, why: str) -> None:
+    """Begin an attempt with the strategy's first phase. Traffic moves in a later pass, when pods are ready."""
+    status = draft.status
+    first = phases_of(draft.spec.strategy)[0]
+    number = status.rollouts + 1
+    draft.update(
+        candidate_revision=target.hash,
+        candidate_digest=target.digest,
+        rollouts=number,
+        current_rollout=f"{draft.seen.meta.name}-{number}",
+        progress=Progress(phase=first, entered_at=draft.now),
+        rollback=None,
+        previous_revision=None,
+        previous_warm_until=None,
+        checks=(),
+    )
+    draft.record("Started", "stable", first.name, Reason.STARTED, why)
+    draft.announce(Reason.STARTED, f"{target.hash} begins with {first.name}: {why}")
+    draft.say(Reason.WAITING_FOR_PODS, f"{first.name}: starting {target.hash}")
+    draft.look_again(draft.settings.poll)
+
+
+def run(draft: Draft) -> None:
+    """One pass of a running attempt."""
+    if not _safe(draft):
+        return
+    progress = draft.status.progress
+    candidate = draft.status.candidate_revision
+    stable = draft.status.stable_revision
+    if progress is None or candidate is None or stable is None:
+        raise AssertionError("an attempt without its revisions")
+    if draft.seen.spec is None:
+        draft.say(
+            Reason.INVALID_SPEC, draft.seen.spec_problem or "the spec cannot be read", stalled=True
+        )
+        return
+    if _traffic_in_place(draft, progress, stable, candidate):
+        gate(draft)
+
+
+def _safe(draft: Draft) -> bool:
+    """False when this pass took the traffic back or ended the attempt."""
+    seen, status = draft.seen, draft.status
+    intent = seen.route.plan.intent if seen.route.plan is not None else None
+    if intent is not None and intent.rollout == status.current_rollout:
+        complete(draft, intent)
+        return False
+    failure = tripped(seen.judgement)
+    if failure is not None:
+        trigger, message, since = failure
+        roll_back(draft, trigger, message, since=since)
+        return False
+    if _gone(draft):
+        roll_back(
+            draft, "availability", "no pod of the candidate is ready while users are sent to it"
+        )
+        return False
+    if seen.target is not None and seen.target.hash != status.candidate_revision:
+        _leave(draft, seen.target)
+        return False
+    return True
+
+
+def _gone(draft: Draft) -> bool:
+    """True when users are sent to a candidate none of whose pods is ready."""
+    candidate, plan = draft.status.candidate_revision, draft.seen.route.plan
+    if candidate is None or plan is None or plan.percent(candidate) == 0:
+        return False
+    workload = draft.seen.workload(candidate, "live")
+    return workload is None or workload.ready == 0
+
+
+def _leave(draft: Draft, target: Revision) -> None:
+    """The spec describes another revision now: traffic goes back, and that one gets its own attempt."""
+    status, progress = draft.status, draft.status.progress
+    stable, candidate = status.stable_revision, status.candidate_revision
+    if progress is None or stable is None or candidate is None:
+        raise AssertionError("left an attempt that does not run")
+    back = target.hash == stable
+    draft.route = safe_plan(stable, candidate, draft.seen.route.plan)
+    reason = Reason.CANCELLED if back else Reason.SUPERSEDED
+    why = (
+        f"the spec is back at the stable revision {stable}"
+        if back
+        else f"the spec describes {target.hash} now; it begins with the first phase"
+    )
+    draft.update(progress=None)
+    draft.record("Cancelled" if back else "Superseded", progress.phase.name, "stable", reason, why)
+    draft.announce(reason, f"{candidate} left {progress.phase.name}: {why}")
+    draft.say(reason, why)
+    draft.look_again(timedelta(0))
+
+
+def phase_plan(draft: Draft, phase: Phase, stable: str, candidate: str) -> RoutePlan:
+    """What the route says in `phase`."""
+    current = draft.seen.route.plan
+    if not mirrors(phase):
+        return split(stable, candidate, weight_of(phase), current)
+    mode = mode_of(phase, draft.spec)
+    plan = safe_plan(stable, None, current)
+    header = HeaderRoute(candidate, mode) if phase.type == "Shadow" else None
+    return RoutePlan(plan.slots, Mirror(candidate, mode, phase.mirror_percent or 100), header)
+
+
+def _traffic_in_place(draft: Draft, progress: Progress, stable: str, candidate: str) -> bool:
+    """Bring the phase's traffic about; True once it is there."""
+    seen, phase = draft.seen, progress.phase
+    draft.look_again(draft.settings.refresh)
+    if mirrors(phase) and not seen.route.capabilities.mirror:
+        _without_more(draft, stable, candidate)
+        draft.say(Reason.ROUTER_CANNOT_MIRROR, cannot_mirror(draft, phase), stalled=True)
+        return False
+    wanted = candidate_workload(draft.spec, phase, candidate)
+    workload = seen.workload(candidate, wanted.mode)
+    started = progress.started_at is not None
+    ready = 0 if workload is None else workload.ready
+    if ready == 0 or (not started and ready < wanted.replicas):
+        _without_more(draft, stable, candidate)
+        problem = workload.problem if workload is not None else None
+        text = f"{phase.name}: {ready} of {wanted.replicas} pods of {candidate} are ready"
+        if problem is not None:
+            draft.say(Reason.CANDIDATE_NOT_READY, f"{text}: {problem}", stalled=True)
+        else:
+            draft.say(Reason.WAITING_FOR_PODS, text)
+        return False
+    if (
+        not started
+        and phase.approval == "Required"
+        and _is_first(draft)
+        and progress.approved_by is None
+    ):
+        await_approval(draft, phase)
+        return False
+    plan = phase_plan(draft, phase, stable, candidate)
+    if seen.route.plan != plan:
+        draft.route = plan
+        draft.say(Reason.WAITING_FOR_ROUTE, f"{phase.name}: programming the route")
+        draft.look_again(draft.settings.poll)
+        return False
+    if not seen.route.programmed:
+        late = draft.now - progress.entered_at > ROUTE_PATIENCE
+        draft.say(
+            Reason.ROUTE_NOT_ACCEPTED if late else Reason.WAITING_FOR_ROUTE,
+            f"{phase.name}: {seen.route.message or 'waiting for the gateway to accept the route'}",
+            stalled=late,
+        )
+        draft.look_again(draft.settings.poll)
+        return False
+    if not started:
+        draft.update(progress=progress.model_copy(update={"started_at": draft.now}))
+    return True
+
+
+def _without_more(draft: Draft, stable: str, candidate: str) -> None:
+    """While the phase's traffic cannot be put in place, nothing gets more than it has.
+
+    Nor is anything mirrored to pods that are not there.
+    """
+    current, progress = draft.seen.route.plan, draft.status.progress
+    if current is None or progress is None:
+        return
+    percent = min(current.percent(candidate), weight_of(progress.phase))
+    plan = (
+        split(stable, candidate, percent, current)
+        if percent
+        else safe_plan(stable, candidate, current)
+    )
+    if (current.mirror is None or _serves(draft, current.mirror)) and plan.slots == current.slots:
+        return
+    mirror = (
+        current.mirror if current.mirror is not None and _serves(draft, current.mirror) else None
+    )
+    draft.route = RoutePlan(plan.slots, mirror, current.header if mirror else None)
+
+
+def _serves(draft: Draft, mirror: Mirror) -> bool:
+    workload = draft.seen.workload(mirror.revision, mirror.mode)
+    return workload is not None and workload.ready > 0
+
+
+def _is_first(draft: Draft) -> bool:
+    """True in the first phase of an attempt, which nobody's gate led to."""
+    gate = draft.status.last_gate
+    return gate is not None and gate.decision == "Started"
+
+
+def cannot_mirror(draft: Draft, phase: Phase) -> str:
+    """Why a phase is refused on this router, with what to do."""
+    source = draft.seen.route.capabilities.source
+    return (
+        f"phase {phase.name} copies requests, which this router cannot do ({source}); use a strategy "
+        "without Dark and Shadow phases, or a gateway that supports RequestMirror"
+    )

@@ -1,0 +1,76 @@
+"""Conditions, as kstatus and kubectl read them.
+
+``Reconciling`` and ``Stalled`` exist only while True, and never both: kstatus takes the first it
+finds. ``Ready`` is True exactly when the agent is what its spec says and serves.
+"""
+
+from __future__ import annotations
+
+from phasegate.api.base import Condition, ConditionStatus
+from phasegate.rollout.draft import Draft
+from phasegate.rollout.reasons import Reason
+
+
+def conditions_of(draft: Draft) -> tuple[Condition, ...]:
+    """All conditions of this pass; a transition time moves only when the status does."""
+    route = draft.seen.route
+    programmed = route.programmed and route.plan is not None and draft.route is None
+    rollback = draft.status.rollback
+    wanted: list[tuple[str, ConditionStatus, str, str]] = [
+        ("Ready", _flag(draft.ready), draft.reason, draft.message)
+    ]
+    if draft.stalled:
+        wanted.append(("Stalled", "True", draft.reason, draft.message))
+    elif not draft.ready:
+        wanted.append(("Reconciling", "True", draft.reason, draft.message))
+    running = draft.status.progress is not None
+    moving = running and not draft.stalled and not draft.awaiting_approval
+    wanted += [
+        ("Progressing", _flag(moving), draft.reason, draft.message),
+        (
+            "TrafficProgrammed",
+            _flag(programmed and draft.reason is not Reason.SHARE_MISMATCH),
+            _traffic_reason(draft, programmed),
+            route.message if not programmed else "the route is accepted",
+        ),
+        (
+            "AwaitingApproval",
+            _flag(draft.awaiting_approval),
+            Reason.AWAITING_APPROVAL if draft.awaiting_approval else Reason.NOT_AWAITING,
+            draft.message if draft.awaiting_approval else "",
+        ),
+        (
+            "RolledBack",
+            _flag(rollback is not None),
+            Reason.ROLLED_BACK if rollback is not None else Reason.NOT_ROLLED_BACK,
+            f"{rollback.trigger}: {rollback.message}"[:2048] if rollback is not None else "",
+        ),
+    ]
+    return tuple(_condition(draft, *entry) for entry in wanted)
+
+
+def _flag(value: bool) -> ConditionStatus:
+    return "True" if value else "False"
+
+
+def _traffic_reason(draft: Draft, programmed: bool) -> str:
+    if draft.reason is Reason.SHARE_MISMATCH:
+        return Reason.SHARE_MISMATCH
+    return Reason.PROGRAMMED if programmed else Reason.NOT_PROGRAMMED
+
+
+def _condition(
+    draft: Draft, type_: str, status: ConditionStatus, reason: str, message: str
+) -> Condition:
+    before = next((c for c in draft.seen.status.conditions if c.type == type_), None)
+    same = before is not None and before.status == status
+    return Condition(
+        type=type_,
+        status=status,
+        reason=str(reason),
+        message=message[:2048],
+        observed_generation=draft.seen.meta.generation,
+        last_transition_time=before.last_transition_time
+        if before is not None and same
+        else draft.now,
+    )

@@ -1,0 +1,108 @@
+"""The decision being made in one pass. Only this package sees it; `decide` returns it frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from phasegate.api.agentdeployment import AgentDeploymentSpec, AgentDeploymentStatus
+from phasegate.api.records import GateDecision, GateRecord
+from phasegate.api.verdicts import CheckSummary
+from phasegate.engine.verdict import CheckVerdict
+from phasegate.rollout.decision import ActionOutcome, Announcement
+from phasegate.rollout.observed import Observed, Settings
+from phasegate.rollout.reasons import Reason
+from phasegate.rollout.route import RoutePlan
+
+
+@dataclass(slots=True)
+class Draft:
+    """What is known and what has been decided so far in this pass."""
+
+    seen: Observed
+    now: datetime
+    settings: Settings
+    status: AgentDeploymentStatus
+    route: RoutePlan | None = None
+    records: list[GateRecord] = field(default_factory=list)
+    """Transitions of this pass that belong to the attempt's record."""
+    outcomes: list[ActionOutcome] = field(default_factory=list)
+    announcements: list[Announcement] = field(default_factory=list)
+    release: bool = False
+    """Nothing depends on the finalizer any more."""
+    ready: bool = False
+    reason: Reason = Reason.ROLLING_OUT
+    message: str = ""
+    stalled: bool = False
+    awaiting_approval: bool = False
+    decided_at: list[datetime] = field(default_factory=list)
+    """Times at which something is due."""
+
+    @property
+    def spec(self) -> AgentDeploymentSpec:
+        """The spec; only asked for where it is known to be valid."""
+        if self.seen.spec is None:
+            raise AssertionError("decided on a spec that could not be read")
+        return self.seen.spec
+
+    def update(self, **changes: Any) -> None:
+        """Change the status."""
+        self.status = self.status.model_copy(update=changes)
+
+    def say(
+        self, reason: Reason, message: str, *, ready: bool = False, stalled: bool = False
+    ) -> None:
+        """Where things stand; the last word of a pass wins."""
+        self.reason, self.message, self.ready, self.stalled = reason, message, ready, stalled
+
+    def announce(self, reason: Reason, message: str, *, warning: bool = False) -> None:
+        """One event and one log line."""
+        self.announcements.append(Announcement("Warning" if warning else "Normal", reason, message))
+
+    def look_again(self, at: datetime | timedelta) -> None:
+        """Something is due at (or after) this time."""
+        self.decided_at.append(self.now + at if isinstance(at, timedelta) else at)
+
+    def record(
+        self,
+        decision: GateDecision,
+        from_phase: str,
+        to_phase: str,
+        reason: str,
+        message: str,
+        by: str | None = None,
+    ) -> GateRecord:
+        """Note a transition with the evidence it rests on."""
+        entry = GateRecord(
+            from_phase=from_phase,
+            to_phase=to_phase,
+            decision=decision,
+            reason=reason,
+            message=message[:2048],
+            at=self.now,
+            by=by,
+            checks=summaries(self.seen.judgement.checks) if self.seen.judgement else (),
+        )
+        self.records.append(entry)
+        self.update(last_gate=entry)
+        return entry
+
+
+def summaries(checks: tuple[CheckVerdict, ...]) -> tuple[CheckSummary, ...]:
+    """Verdicts as they are written into a status."""
+    return tuple(
+        CheckSummary(
+            name=check.check,
+            level=check.level,
+            verdict=check.verdict.value,
+            reason=check.reason,
+            message=check.message[:2048],
+            estimate=None if check.estimate is None else f"{check.estimate:.6g}",
+            interval=None if check.interval is None else "{:.4g}..{:.4g}".format(*check.interval),
+            limit=None if check.limit is None else f"{check.limit:.6g}",
+            odds=None if check.odds is None else f"{check.odds:.3g}",
+            since=None if check.since is None else datetime.fromtimestamp(check.since, tz=UTC),
+        )
+        for check in checks[:64]
+    )

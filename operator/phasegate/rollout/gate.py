@@ -1,0 +1,182 @@
+"""The gate at the end of a phase: what has to be true before the candidate goes on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from phasegate.api.agentdeployment import Phase, Progress
+from phasegate.api.quantities import format_duration, parse_duration
+from phasegate.api.rollbackpolicy import OnNoData
+from phasegate.engine.verdict import Reason as Verdicts
+from phasegate.engine.verdict import Verdict
+from phasegate.rollout.draft import Draft
+from phasegate.rollout.judging import share_problem
+from phasegate.rollout.phases import next_phase
+from phasegate.rollout.reasons import Reason
+
+_HOLDING = frozenset(
+    {
+        Verdicts.ALERT_BREACHED,
+        Verdicts.SHARED_CAUSE,
+        Verdicts.OUTSIDE_GATE,
+        Verdicts.WORSENING,
+        Verdicts.BREACHED,
+    }
+)
+"""Evidence that speaks against advancing, rather than too little of it."""
+
+
+def await_approval(draft: Draft, phase: Phase) -> None:
+    """Say that a person has to agree before `phase`."""
+    draft.awaiting_approval = True
+    draft.say(
+        Reason.AWAITING_APPROVAL,
+        f"{phase.name} needs an approval: create a RolloutAction with verb Approve "
+        f"for revision {draft.status.candidate_revision}",
+    )
+
+
+def gate(draft: Draft) -> None:
+    """The running phase's gate: advance only if nothing speaks against it."""
+    progress = draft.status.progress
+    if progress is None or progress.started_at is None:
+        return
+    phase, started = progress.phase, progress.started_at
+    ends = started + parse_duration(phase.min_duration)
+    if draft.now < ends:
+        draft.look_again(ends)
+    if phase.max_duration is not None and draft.now < started + parse_duration(phase.max_duration):
+        draft.look_again(started + parse_duration(phase.max_duration))
+    if _held(draft, progress):
+        return
+    if draft.now < ends:
+        rest = format_duration(ends - draft.now)
+        draft.say(
+            Reason.COLLECTING_EVIDENCE, f"{phase.name}: {_evidence(draft)}; at least {rest} to go"
+        )
+        return
+    _next(draft, progress)
+
+
+def _held(draft: Draft, progress: Progress) -> bool:
+    """True when something other than time speaks against advancing; says what."""
+    seen, phase = draft.seen, progress.phase
+    share = share_problem(phase, seen.measured)
+    if progress.hold is not None:
+        draft.say(Reason.HELD_BY_PERSON, f"paused by {progress.hold.by}: {progress.hold.reason}")
+    elif seen.policy.problem is not None:
+        draft.say(seen.policy.reason, seen.policy.problem, stalled=True)
+    elif seen.spec_problem is not None:
+        draft.say(seen.spec_reason, seen.spec_problem, stalled=True)
+    elif share is not None:
+        draft.say(Reason.SHARE_MISMATCH, f"{phase.name}: the split is not real: {share}")
+    elif seen.judgement is None or not seen.judgement.candidate_fresh:
+        _blind(draft, progress)
+    elif seen.judgement.verdict is not Verdict.PASS:
+        _undecided(draft, progress)
+    else:
+        return False
+    return True
+
+
+def _blind(draft: Draft, progress: Progress) -> None:
+    """No fresh evidence: hold, and after the policy's patience tell a person.
+
+    It goes on by itself when data returns.
+    """
+    judgement, policy = draft.seen.judgement, draft.seen.policy.spec
+    rule = policy.on_no_data if policy is not None else OnNoData()
+    started = progress.started_at or draft.now
+    newest = datetime.fromtimestamp(judgement.at, tz=UTC) if judgement is not None else started
+    patience = max(started, newest) + parse_duration(rule.hold)
+    if draft.now < patience or rule.then == "Hold":
+        draft.look_again(patience if draft.now < patience else draft.settings.refresh)
+        draft.say(Reason.NO_DATA, f"{progress.phase.name}: {_evidence(draft)}")
+        return
+    text = (
+        f"{progress.phase.name}: no evidence for more than {rule.hold}, "
+        f"paused until data returns; {_evidence(draft)}"
+    )
+    if not _said_before(draft, Reason.PAUSED_WITHOUT_DATA):
+        draft.announce(Reason.PAUSED_WITHOUT_DATA, text, warning=True)
+    draft.say(Reason.PAUSED_WITHOUT_DATA, text)
+
+
+def _undecided(draft: Draft, progress: Progress) -> None:
+    phase = progress.phase
+    started = progress.started_at or draft.now
+    if phase.max_duration is not None and draft.now >= started + parse_duration(phase.max_duration):
+        if not _said_before(draft, Reason.MAX_DURATION):
+            draft.announce(
+                Reason.MAX_DURATION,
+                f"{phase.name} has not passed within {phase.max_duration}",
+                warning=True,
+            )
+        text = f"{phase.name}: not passed within {phase.max_duration}, a person has to decide; {_evidence(draft)}"
+        draft.say(Reason.MAX_DURATION, text)
+        return
+    held = draft.seen.judgement is not None and draft.seen.judgement.reason in _HOLDING
+    reason = Reason.HELD_BY_EVIDENCE if held else Reason.COLLECTING_EVIDENCE
+    draft.say(reason, f"{phase.name}: {_evidence(draft)}")
+
+
+def _said_before(draft: Draft, reason: Reason) -> bool:
+    """True when the last written status already gave this reason: announce a state once, not every pass."""
+    return any(c.type == "Progressing" and c.reason == reason for c in draft.seen.status.conditions)
+
+
+def _evidence(draft: Draft) -> str:
+    judgement = draft.seen.judgement
+    return judgement.message if judgement is not None else "no evidence yet"
+
+
+def _next(draft: Draft, progress: Progress) -> None:
+    """The gate is passed: go on, or wait for the approval of the next phase."""
+    upcoming = next_phase(draft.spec.strategy, progress.phase)
+    if draft.seen.rollout is None or draft.status.last_gate not in draft.seen.rollout.gates:
+        draft.say(Reason.GATE_PASSED, f"{progress.phase.name} passed: writing the record first")
+        draft.look_again(timedelta(0))
+        return
+    if upcoming is None:
+        _promote(draft, progress)
+        return
+    if upcoming.approval == "Required" and progress.approved_by is None:
+        await_approval(draft, upcoming)
+        return
+    message = f"{progress.phase.name} passed: {_evidence(draft)}"
+    draft.record(
+        "Advanced",
+        progress.phase.name,
+        upcoming.name,
+        Reason.GATE_PASSED,
+        message,
+        progress.approved_by,
+    )
+    draft.announce(
+        Reason.ADVANCED, f"{draft.status.candidate_revision}: {upcoming.name} begins; {message}"
+    )
+    draft.update(progress=Progress(phase=upcoming, entered_at=draft.now))
+    draft.say(Reason.WAITING_FOR_PODS, f"{upcoming.name}: preparing; {message}")
+    draft.look_again(timedelta(0))
+
+
+def _promote(draft: Draft, progress: Progress) -> None:
+    """The watch is over: the candidate is the stable revision, the one before it stays warm for a while."""
+    status = draft.status
+    warm = (progress.started_at or draft.now) + parse_duration(draft.spec.standby.keep_warm)
+    message = f"{progress.phase.name} passed: {_evidence(draft)}"
+    draft.record(
+        "Stable", progress.phase.name, "stable", Reason.PROMOTED, message, progress.approved_by
+    )
+    draft.announce(Reason.PROMOTED, f"{status.candidate_revision} is stable; {message}")
+    draft.update(
+        stable_revision=status.candidate_revision,
+        stable_digest=status.candidate_digest,
+        previous_revision=status.stable_revision,
+        previous_warm_until=warm,
+        candidate_revision=None,
+        candidate_digest=None,
+        progress=None,
+    )
+    draft.say(Reason.STABLE, f"{status.candidate_revision} is stable", ready=True)
+    draft.look_again(timedelta(0))

@@ -1,0 +1,80 @@
+"""Phases: the presets, their order, and which one comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from phasegate.api.agentdeployment import AgentDeploymentSpec, Phase, Preset, Strategy
+from phasegate.rollout.route import Mode
+
+_RANK: Mapping[str, int] = MappingProxyType({"Dark": 0, "Shadow": 1, "Canary": 2, "Full": 3})
+
+_WATCH = Phase(name="full", type="Full", min_duration="48h")
+
+
+def _canary(weight: int, duration: str) -> Phase:
+    return Phase(name=f"canary-{weight}", type="Canary", weight=weight, min_duration=duration)
+
+
+PRESETS: Mapping[Preset, tuple[Phase, ...]] = MappingProxyType(
+    {
+        "Phased": (
+            Phase(name="dark", type="Dark", mirror_percent=100, min_duration="24h"),
+            Phase(name="shadow", type="Shadow", mirror_percent=100, min_duration="48h"),
+            *(_canary(weight, "48h") for weight in (1, 5, 20, 50)),
+            _WATCH,
+        ),
+        "BlueGreen": (
+            _canary(10, "1h"),
+            _canary(50, "2h"),
+            Phase(name="full", type="Full", min_duration="24h"),
+        ),
+        "Canary": (
+            _canary(5, "1h"),
+            _canary(25, "2h"),
+            Phase(name="full", type="Full", min_duration="24h"),
+        ),
+        "ManualApproval": (
+            Phase(name="full", type="Full", min_duration="48h", approval="Required"),
+        ),
+    }
+)
+
+
+def phases_of(strategy: Strategy) -> tuple[Phase, ...]:
+    """The phases of a strategy in order: its own, or those of its preset."""
+    if strategy.phases:
+        return strategy.phases
+    return PRESETS[strategy.preset or "Phased"]
+
+
+def position(phase: Phase) -> tuple[int, int]:
+    """Where a phase stands: Dark < Shadow < Canary by weight < Full. Comparable across edits of a strategy."""
+    return _RANK[phase.type], phase.weight or 0
+
+
+def next_phase(strategy: Strategy, current: Phase) -> Phase | None:
+    """The first phase of the strategy, as it is now, that lies beyond `current`; None at the end."""
+    return next((p for p in phases_of(strategy) if position(p) > position(current)), None)
+
+
+def weight_of(phase: Phase) -> int:
+    """Share of user requests in percent that this phase gives to the candidate."""
+    return {"Canary": phase.weight or 0, "Full": 100}.get(phase.type, 0)
+
+
+def mirrors(phase: Phase) -> bool:
+    """True when the phase copies requests to the candidate."""
+    return phase.type in ("Dark", "Shadow")
+
+
+def mode_of(phase: Phase, spec: AgentDeploymentSpec) -> Mode:
+    """The mode in which the candidate's pods run in this phase.
+
+    Pods never change mode. An agent without side effects rehearses in its live pods; one that
+    honours ``AGENT_MODE`` gets pods of their own for each kind of rehearsal.
+    """
+    if not mirrors(phase) or spec.agent.side_effects != "DryRun":
+        return "live"
+    return "dark" if phase.type == "Dark" else "shadow"

@@ -1,0 +1,202 @@
+"""No attempt is running: the stable revision serves everything, or is being created."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from phasegate.rollout.attempt import ROUTE_PATIENCE, cannot_mirror, start
+from phasegate.rollout.draft import Draft
+from phasegate.rollout.observed import Revision
+from phasegate.rollout.phases import mirrors, phases_of
+from phasegate.rollout.reasons import Reason
+from phasegate.rollout.rollback import safe_plan, watch_safety
+from phasegate.rollout.route import RoutePlan, with_intent
+from phasegate.rollout.workloads import previous_is_warm
+
+
+def adopt(draft: Draft) -> bool:
+    """Know a stable revision; False if there is none.
+
+    It is the one that serves already, if the status was lost, or else the first.
+    """
+    seen = draft.seen
+    if draft.status.stable_revision is not None:
+        return True
+    known = seen.revisions.get(seen.stable_service) if seen.stable_service else None
+    first = known or seen.target
+    if first is None:
+        draft.say(
+            seen.spec_reason, seen.spec_problem or "there is no revision to run", stalled=True
+        )
+        return False
+    draft.update(stable_revision=first.hash, stable_digest=first.digest)
+    if known is None:
+        draft.update(phase="Creating")
+        draft.announce(Reason.CREATING, f"first revision {first.hash}: it gets all traffic at once")
+    return True
+
+
+def settle(draft: Draft) -> None:
+    """One pass without an attempt; starts one if the spec describes something new."""
+    if draft.seen.spec is None:
+        draft.say(
+            Reason.INVALID_SPEC, draft.seen.spec_problem or "the spec cannot be read", stalled=True
+        )
+        return
+    watch_safety(draft)
+    _replace_first(draft)
+    _keep_route(draft)
+    target = draft.seen.target
+    if target is None or draft.seen.spec_problem is not None:
+        draft.say(
+            draft.seen.spec_reason,
+            draft.seen.spec_problem or "the revision cannot be determined",
+            stalled=True,
+        )
+    elif target.hash == draft.status.stable_revision:
+        _report_stable(draft)
+    elif target.hash in draft.status.rejected_revisions:
+        _report_rejected(draft, target)
+    elif not _obstacle(draft):
+        start(
+            draft,
+            target,
+            why=f"the spec describes {target.hash}, stable is {draft.status.stable_revision}",
+        )
+
+
+def _replace_first(draft: Draft) -> None:
+    """A first revision that never served anybody is replaced at once: there is nothing to protect."""
+    target, status = draft.seen.target, draft.status
+    if status.phase != "Creating" or target is None or draft.seen.spec_problem is not None:
+        return
+    if target.hash != status.stable_revision:
+        draft.update(stable_revision=target.hash, stable_digest=target.digest)
+        draft.announce(
+            Reason.CREATING, f"first revision {target.hash} replaces one that never served"
+        )
+
+
+def _keep_route(draft: Draft) -> None:
+    """Everything to stable; another revision keeps its idle slot as long as it is kept running."""
+    status, current = draft.status, draft.seen.route.plan
+    stable = status.stable_revision
+    if stable is None:
+        return
+    plan = safe_plan(stable, _beside(draft), current)
+    if (
+        current is not None
+        and current.intent is not None
+        and current.intent.rollout == status.current_rollout
+    ):
+        plan = with_intent(plan, current.intent)
+    if plan != current:
+        draft.route = plan
+        draft.look_again(draft.settings.poll)
+
+
+def _beside(draft: Draft) -> str | None:
+    """The revision that still runs beside the stable one: warm standby, or one that just lost its traffic."""
+    status, seen = draft.status, draft.seen
+    if previous_is_warm(status, draft.now) and status.previous_revision is not None:
+        if status.previous_warm_until is not None:
+            draft.look_again(status.previous_warm_until)
+        standby = seen.workload(status.previous_revision, "live")
+        return status.previous_revision if standby is not None and standby.ready > 0 else None
+    gate, candidate = status.last_gate, status.candidate_revision
+    if candidate is None or gate is None:
+        return None
+    until = gate.at + draft.settings.linger
+    if draft.now < until:
+        draft.look_again(until)
+        return candidate
+    draft.update(candidate_revision=None, candidate_digest=None)
+    return None
+
+
+def _report_stable(draft: Draft) -> None:
+    status, seen = draft.status, draft.seen
+    stable = status.stable_revision
+    workload = seen.workload(stable, "live")
+    ready, wanted = (workload.ready if workload else 0), draft.spec.replicas
+    creating = status.phase in ("", "Creating")
+    route_missing = seen.route.plan is None or draft.route is not None or not seen.route.programmed
+    if ready < wanted:
+        problem = workload.problem if workload is not None else None
+        reason = Reason.CREATING if creating else Reason.STABLE_UNAVAILABLE
+        text = f"{ready} of {wanted} pods of {stable} are ready" + (
+            f": {problem}" if problem else ""
+        )
+        draft.say(reason, text, stalled=problem is not None)
+        draft.look_again(draft.settings.refresh)
+    elif route_missing:
+        late = draft.now - _since(draft) > ROUTE_PATIENCE and draft.route is None
+        text = seen.route.message or "waiting for the gateway to accept the route"
+        draft.say(
+            Reason.ROUTE_NOT_ACCEPTED if late else Reason.WAITING_FOR_ROUTE, text, stalled=late
+        )
+        draft.look_again(draft.settings.poll)
+    else:
+        draft.say(Reason.STABLE, f"{stable} serves all traffic", ready=True)
+        draft.update(phase="Stable")
+        if creating:
+            draft.announce(Reason.STABLE, f"first revision {stable} is serving")
+        if _only_stable(seen.route.plan, stable):
+            draft.release = True
+
+
+def _since(draft: Draft) -> datetime:
+    ready = next((c for c in draft.status.conditions if c.type == "Ready"), None)
+    return draft.now if ready is None else ready.last_transition_time
+
+
+def _only_stable(plan: RoutePlan | None, stable: str | None) -> bool:
+    return (
+        plan is not None
+        and stable is not None
+        and plan.percent(stable) == 100
+        and plan.mirror is None
+    )
+
+
+def _report_rejected(draft: Draft, target: Revision) -> None:
+    rollback = draft.status.rollback
+    if rollback is not None and rollback.revision == target.hash:
+        safe = (
+            f"; traffic was safe after {rollback.seconds_to_safe} s"
+            if rollback.seconds_to_safe
+            else ""
+        )
+        what = f"rolled back in {rollback.phase} ({rollback.trigger}): {rollback.message}{safe}"
+    else:
+        what = f"{target.hash} was rolled back before"
+    draft.say(
+        Reason.ROLLED_BACK,
+        f"{what}. Change the spec, restore the stable revision {draft.status.stable_revision}, or Retry",
+        stalled=True,
+    )
+    if (
+        _only_stable(draft.seen.route.plan, draft.status.stable_revision)
+        and draft.seen.route.programmed
+    ):
+        draft.release = True
+
+
+def _obstacle(draft: Draft) -> bool:
+    """True when an attempt must not start; says why."""
+    seen = draft.seen
+    if seen.policy.problem is not None:
+        draft.say(seen.policy.reason, seen.policy.problem, stalled=True)
+        return True
+    mirroring = next((p for p in phases_of(draft.spec.strategy) if mirrors(p)), None)
+    if mirroring is not None and not seen.route.capabilities.mirror and seen.route.plan is not None:
+        draft.say(Reason.ROUTER_CANNOT_MIRROR, cannot_mirror(draft, mirroring), stalled=True)
+        return True
+    if draft.route is not None or not seen.route.programmed:
+        draft.say(
+            Reason.WAITING_FOR_ROUTE,
+            seen.route.message or "waiting for the route before a rollout starts",
+        )
+        draft.look_again(draft.settings.poll)
+        return True
+    return False

@@ -1,0 +1,171 @@
+"""Invariants of `decide` under arbitrary histories: evidence, pods, gateway, people, edits and crashes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from phasegate.engine.verdict import Verdict
+from phasegate.rollout.decide import decide
+
+from tests.rollout.world import World, judged, make_revision
+
+VERDICTS = st.sampled_from([Verdict.PASS, Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL, None])
+EVENTS = st.one_of(
+    st.tuples(st.just("verdict"), VERDICTS),
+    st.tuples(st.just("edit"), st.sampled_from("abc")),
+    st.tuples(st.just("ready"), st.sampled_from("abc")),
+    st.tuples(st.just("unready"), st.sampled_from("abc")),
+    st.tuples(st.just("programmed"), st.booleans()),
+    st.tuples(
+        st.just("act"),
+        st.sampled_from(["Approve", "Reject", "Pause", "Resume", "Rollback", "Retry"]),
+    ),
+    st.tuples(st.just("wait"), st.integers(1, 30)),
+    st.tuples(st.just("wait"), st.just(12)),
+    st.tuples(st.just("crash"), st.integers(0, 5)),
+)
+PHASES = st.sampled_from(["Stable", "Dark", "Shadow", "Canary", "Full"])
+HISTORIES = st.tuples(PHASES, st.lists(EVENTS, max_size=40))
+History = tuple[str, list[tuple[str, Any]]]
+
+
+def begin(phase: str) -> World:
+    """A world in which revision a is stable and b, unless `phase` is Stable, has come as far as `phase`."""
+    world = World()
+    world.until("Stable")
+    if phase != "Stable":
+        world.edit(make_revision("b"))
+        world.until(phase)
+    return world
+
+
+def happen(world: World, event: tuple[str, Any]) -> int | None:
+    """Apply an event; the number of writes the next pass survives, if it dies."""
+    kind, value = event
+    match kind:
+        case "verdict":
+            world.verdict = value
+        case "edit":
+            world.edit(make_revision(value))
+        case "ready":
+            world.unready.discard(value * 10)
+        case "unready":
+            world.unready.add(value * 10)
+        case "programmed":
+            world.programmed = value
+        case "act":
+            world.act(value)
+        case "wait":
+            world.now += timedelta(seconds=value)
+    return int(value) if kind == "crash" else None
+
+
+def after(history: History) -> World:
+    """The world after a history."""
+    world = begin(history[0])
+    for event in history[1]:
+        world.step(happen(world, event))
+        world.now += timedelta(seconds=1)
+    return world
+
+
+@settings(max_examples=300, deadline=None)
+@given(HISTORIES)
+def test_no_weight_ever_rises_without_a_pass(history: History) -> None:
+    world = begin(history[0])
+    for event in history[1]:
+        survive = happen(world, event)
+        candidate = world.status.candidate_revision
+        before = world.share(candidate) if candidate else 0
+        allowed = world.status.progress.phase if world.status.progress is not None else None
+        gate = world.status.last_gate
+        world.step(survive)
+        world.now += timedelta(seconds=1)
+        if candidate is None or candidate == world.status.stable_revision:
+            continue
+        share = world.share(candidate)
+        if share > before:
+            assert allowed is not None
+            assert share <= {"Full": 100}.get(allowed.type, allowed.weight or 0)
+            assert gate is not None
+            assert gate.decision in ("Started", "Advanced")
+            assert gate.decision == "Started" or all(c.verdict == "Pass" for c in gate.checks)
+
+
+@settings(max_examples=300, deadline=None)
+@given(HISTORIES)
+def test_a_rollback_is_one_pass_away_from_every_state(history: History) -> None:
+    world = after(history)
+    seen = world.observe()
+    if seen.status.progress is None or seen.status.candidate_revision is None:
+        return
+    decision = decide(replace(seen, judgement=judged(Verdict.FAIL)), world.now, world.settings)
+    plan = decision.route or world.route
+    assert plan is None or plan.percent(seen.status.candidate_revision) == 0
+    assert plan is None or plan.mirror is None
+    assert decision.status.progress is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(HISTORIES)
+def test_the_same_observation_gives_the_same_decision(history: History) -> None:
+    world = after(history)
+    seen = world.observe()
+    assert decide(seen, world.now, world.settings) == decide(seen, world.now, world.settings)
+
+
+@settings(max_examples=150, deadline=None)
+@given(HISTORIES)
+def test_all_users_always_have_a_revision_that_exists(history: History) -> None:
+    world = after(history)
+    if world.route is None:
+        return
+    for slot in world.route.slots:
+        assert (
+            slot.revision,
+            "live",
+        ) in world.workloads or slot.revision == world.status.stable_revision
+
+
+@settings(max_examples=150, deadline=None)
+@given(HISTORIES)
+def test_the_machine_ends_once_the_world_is_quiet(history: History) -> None:
+    world = after(history)
+    world.unready.clear()
+    world.programmed = True
+    world.verdict = Verdict.PASS
+    if world.status.progress is not None and world.status.progress.hold is not None:
+        world.act("Resume")
+    world.run(120, timedelta(seconds=5))
+    assert world.status.phase in ("Stable", "RolledBack")
+    assert world.share(world.status.stable_revision or "") == 100
+    assert not world.finalizers
+    quiet = world.status
+    world.step()
+    assert world.status == quiet
+
+
+@settings(max_examples=200, deadline=None)
+@given(HISTORIES, st.integers(0, 6))
+def test_a_crash_between_any_two_writes_of_a_rollback_ends_in_the_same_state(
+    history: History, survive: int
+) -> None:
+    world = after(history)
+    if world.status.progress is None:
+        return
+    candidate = world.status.candidate_revision
+    world.verdict = Verdict.FAIL
+    world.step(survive)
+    if survive > 0:
+        world.verdict = None  # whatever the evidence says after the restart, the decision stands
+    else:
+        assert world.status.progress is not None
+    for _ in range(3):
+        world.step()
+    assert world.status.rollback is not None or survive == 0
+    assert candidate is not None
+    assert world.share(candidate) == 0
