@@ -1,0 +1,290 @@
+"""The sample agent: its behaviour, its faults, its metrics, its HTTP side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from lab.agent.behaviour import Turn, decide
+from lab.agent.faults import FaultError, Faults, parse
+from lab.agent.metrics import AgentMetrics
+from lab.agent.server import Agent, Recorder
+from lab.agent.settings import Settings, SettingsError, read
+from lab.agent.telemetry import GenAiTelemetry
+
+BASE = {
+    "AGENT_REVISION": "0123456789",
+    "AGENT_SYSTEM_PROMPT": "You help customers.",
+    "AGENT_MODEL": "gpt-4o-2024-11-20",
+    "AGENT_LATENCY_MS": "0",
+}
+
+
+def settings(**more: str) -> Settings:
+    return read(BASE | more)
+
+
+def turns(agent: Settings, count: int = 2000, faulty: bool = True) -> list[Turn]:
+    return [decide(agent, f"s{n}", "Where is my order?", faulty) for n in range(count)]
+
+
+def share(found: list[Turn], outcome: str) -> float:
+    return sum(turn.outcome == outcome for turn in found) / len(found)
+
+
+def test_the_same_question_gets_the_same_turn_and_the_seed_changes_it() -> None:
+    agent = settings(FAULT_ERROR_RATE="0.5")
+    assert turns(agent, 50) == turns(agent, 50)
+    assert turns(agent, 50) != turns(settings(FAULT_ERROR_RATE="0.5", AGENT_SEED="2"), 50)
+    assert turns(agent, 50) != turns(settings(AGENT_REVISION="x", FAULT_ERROR_RATE="0.5"), 50)
+
+
+def test_a_revision_without_faults_is_good_but_not_perfect() -> None:
+    found = turns(settings())
+    assert share(found, "success") > 0.95
+    assert 0 < share(found, "escalated") < 0.05
+    assert not any(turn.safety_flag for turn in found)
+
+
+@pytest.mark.parametrize(
+    ("knob", "outcome"), [("FAULT_ERROR_RATE", "error"), ("FAULT_ESCALATION_RATE", "escalated")]
+)
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_outcome_rates_are_what_the_knob_says(knob: str, outcome: str, rate: float) -> None:
+    calm = {"FAULT_ERROR_RATE": "0"} if knob != "FAULT_ERROR_RATE" else {}
+    found = turns(settings(**{knob: str(rate), **calm}))
+    assert share(found, outcome) == pytest.approx(rate, abs=0.04)
+
+
+def test_every_other_knob_does_its_harm() -> None:
+    flagged = turns(settings(FAULT_SAFETY_RATE="0.2"))
+    assert sum(bool(t.safety_flag) for t in flagged) / 2000 == pytest.approx(0.2, abs=0.04)
+    hanging = turns(settings(FAULT_HANG_RATE="0.2"))
+    assert sum(t.hangs for t in hanging) / 2000 == pytest.approx(0.2, abs=0.04)
+    tools = [c for t in turns(settings(FAULT_TOOL_ERROR_RATE="0.2")) for c in t.tool_calls]
+    errors = sum(call.outcome == "error" for call in tools)
+    assert errors / len(tools) == pytest.approx(0.2, abs=0.04)
+    wrong = [t.passed for t in turns(settings(FAULT_WRONG_RATE="0.5", AGENT_EVAL_SHARE="1"))]
+    reviewed = [passed for passed in wrong if passed is not None]
+    assert sum(reviewed) / len(reviewed) == pytest.approx(0.5, abs=0.05)
+    assert turns(settings(FAULT_MODEL="gpt-3"), 1)[0].model == "gpt-3"
+    before, after = turns(settings(), 1)[0], turns(settings(FAULT_LATENCY_MS="250"), 1)[0]
+    assert after.extra_seconds - before.extra_seconds == pytest.approx(0.25)
+
+
+def test_cost_and_tokens_follow_prompt_model_and_knobs() -> None:
+    base = turns(settings(), 1)[0]
+    longer = turns(settings(AGENT_SYSTEM_PROMPT="You help customers." * 100), 1)[0]
+    assert longer.input_tokens > base.input_tokens
+    assert longer.cost_usd > base.cost_usd
+    cheaper = turns(settings(AGENT_MODEL="gpt-4o-mini"), 1)[0]
+    assert cheaper.cost_usd < base.cost_usd
+    dear = turns(settings(FAULT_COST_USD="0.5", FAULT_TOKENS="1000"), 1)[0]
+    assert dear.output_tokens == base.output_tokens + 1000
+    assert dear.cost_usd == pytest.approx(base.cost_usd + 0.5 + 1000 * 10 / 1e6)
+
+
+def test_one_fault_does_not_shift_the_chance_of_another() -> None:
+    plain, faulty = turns(settings()), turns(settings(FAULT_ERROR_RATE="0.5"))
+    assert [t.tool_calls for t in plain] == [t.tool_calls for t in faulty]
+    assert [t.output_tokens for t in plain] == [t.output_tokens for t in faulty]
+
+
+def test_a_revision_is_healthy_before_its_faults_begin() -> None:
+    agent = settings(FAULT_ERROR_RATE="1", FAULT_AFTER_S="10")
+    assert share(turns(agent, faulty=False), "error") < 0.02
+    assert share(turns(agent), "error") == 1
+
+
+@pytest.mark.parametrize("mode", ["dark", "shadow"])
+def test_tools_run_dry_in_rehearsal_and_still_show_errors(mode: str) -> None:
+    found = turns(settings(AGENT_MODE=mode, FAULT_TOOL_ERROR_RATE="0.2"))
+    outcomes = {call.outcome for turn in found for call in turn.tool_calls}
+    assert outcomes == {"dry_run", "error"}
+    live = {call.outcome for turn in turns(settings()) for call in turn.tool_calls}
+    assert live == {"success", "error"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("Be kind. degrade: ERROR_RATE=0.3", Faults(error_rate=0.3)),
+        ("degrade: FAULT_ERROR_RATE=0.3.", Faults(error_rate=0.3)),
+        ("Degrade: wrong_rate = 0.5; degrade: TOKENS=20", Faults(wrong_rate=0.5, tokens=20)),
+        ("degrade: MODEL=gpt-4o-mini", Faults(model="gpt-4o-mini")),
+        ("Never degrade the customer.", Faults()),
+    ],
+)
+def test_a_prompt_can_carry_faults(prompt: str, expected: Faults) -> None:
+    assert parse({}, prompt) == expected
+
+
+def test_the_prompt_wins_over_the_environment() -> None:
+    assert parse({"FAULT_ERROR_RATE": "0.1"}, "degrade: ERROR_RATE=0.2").error_rate == 0.2
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"FAULT_EROR_RATE": "1"}, "FAULT_EROR_RATE: there is no such fault.*FAULT_ERROR_RATE"),
+        ({"FAULT_ERROR_RATE": "30"}, "between 0 and 1"),
+        ({"FAULT_ERROR_RATE": "30%"}, "must be a number"),
+        ({"FAULT_LATENCY_MS": "-1"}, "must be a number, 0 or more"),
+        ({"FAULT_TOKENS": "nan"}, "must be a number"),
+    ],
+)
+def test_a_wrong_fault_is_named(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(FaultError, match=words):
+        parse(environ, "")
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"AGENT_MODE": "test"}, "AGENT_MODE=test"),
+        ({"AGENT_TOOLS": "[{]"}, "AGENT_TOOLS is not JSON"),
+        ({"AGENT_TOOLS": '["crm"]'}, 'objects with a "name"'),
+        ({"AGENT_MODEL_PARAMETERS": "[]"}, "must be a JSON object"),
+        ({"AGENT_PORT": "http"}, "AGENT_PORT=http"),
+    ],
+)
+def test_a_wrong_setting_is_named(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        read(environ)
+
+
+def test_what_the_operator_stamps_is_read() -> None:
+    agent = read(
+        {
+            "AGENT_MODEL_PARAMETERS": '{"temperature": "1.2"}',
+            "AGENT_TOOLS": '[{"name": "crm", "digest": "sha256:1"}]',
+            "AGENT_SYSTEM_PROMPT": "x",
+        }
+    )
+    assert agent.temperature == 1.2
+    assert agent.tools == ("crm",)
+    assert len(agent.revision) == 10
+
+
+def samples(agent: Settings, metrics: AgentMetrics) -> dict[str, float]:
+    text, content_type = metrics.expose("")
+    assert content_type.startswith("text/plain")
+    return {
+        f"{s.name}{{{','.join(f'{k}={v}' for k, v in sorted(s.labels.items()))}}}": s.value
+        for family in text_string_to_metric_families(text.decode())
+        for s in family.samples
+    }
+
+
+def test_every_counter_of_the_contract_is_there_at_zero() -> None:
+    agent = settings(FAULT_MODEL="gpt-3", AGENT_TOOLS='[{"name": "crm"}]')
+    values = samples(agent, AgentMetrics(agent))
+    wanted = [
+        *(f"agent_requests_total{{outcome={o}}}" for o in ("success", "error", "refused")),
+        "agent_requests_total{outcome=escalated}",
+        "agent_tokens_total{type=input}",
+        "agent_tokens_total{type=output}",
+        "agent_cost_usd_total{}",
+        "agent_eval_total{}",
+        "agent_eval_passed_total{}",
+        "agent_safety_flags_total{category=pii}",
+        "agent_tool_calls_total{outcome=error,tool=crm}",
+        "agent_tool_calls_total{outcome=success,tool=crm}",
+        "agent_model_answers_total{model=gpt-3}",
+        "agent_model_answers_total{model=gpt-4o-2024-11-20}",
+        "agent_request_duration_seconds_count{}",
+        "agent_eval_score_count{}",
+    ]
+    assert {name: values[name] for name in wanted} == dict.fromkeys(wanted, 0.0)
+
+
+def test_duration_buckets_have_opentelemetrys_edges_and_those_of_service_levels() -> None:
+    agent = settings()
+    values = samples(agent, AgentMetrics(agent))
+    otel = [0.1 * 2**n for n in range(13)]
+    for edge in (*otel, 0.05, 0.25, 1.0, 3.0, 10.0):
+        assert (
+            f"agent_request_duration_seconds_bucket{{le={round(edge, 1 + (edge < 1))}}}" in values
+        )
+
+
+@asynccontextmanager
+async def serving(agent: Settings) -> AsyncIterator[TestClient[Any, Any]]:
+    metrics = AgentMetrics(agent)
+    recorders: list[Recorder] = [metrics, GenAiTelemetry(agent, metrics.registry)]
+    application = Agent(agent, metrics, recorders).application()
+    async with TestClient(TestServer(application)) as client:
+        yield client
+
+
+async def metric(client: TestClient[Any, Any], name: str) -> float:
+    text = await (await client.get("/metrics")).text()
+    found = [line.split()[-1] for line in text.splitlines() if line.startswith(name)]
+    return sum(map(float, found))
+
+
+async def test_a_chat_is_answered_and_counted() -> None:
+    async with serving(settings(FAULT_ERROR_RATE="0", AGENT_EVAL_SHARE="1")) as client:
+        answers = []
+        for number in range(20):
+            body = {"session": "s", "message": f"question {number}"}
+            response = await client.post("/v1/chat", json=body)
+            assert response.status == 200
+            answers.append(await response.json())
+        assert {frozenset(answer) for answer in answers} == {
+            frozenset({"answer", "revision", "outcome"})
+        }
+        assert {answer["revision"] for answer in answers} == {"0123456789"}
+        assert await metric(client, "agent_requests_total") == 20
+        assert await metric(client, "agent_request_duration_seconds_count") == 20
+        assert await metric(client, "agent_cost_usd_total") > 0
+        assert await metric(client, "agent_eval_total") > 10
+        assert await metric(client, "gen_ai_invoke_agent_duration_seconds_count") == 20
+
+
+async def test_an_error_is_a_500_with_the_revision() -> None:
+    async with serving(settings(FAULT_ERROR_RATE="1")) as client:
+        headers = {"x-session-id": "s", "x-agent-revision": "the-primary"}
+        response = await client.post("/v1/chat", json={"message": "hi"}, headers=headers)
+        assert response.status == 500
+        answer = await response.json()
+        assert (answer["outcome"], answer["revision"]) == ("error", "0123456789")
+        assert await metric(client, 'agent_requests_total{outcome="error"}') == 1
+
+
+async def test_a_hanging_request_ends_as_an_error_after_its_time() -> None:
+    async with serving(settings(FAULT_HANG_RATE="1", AGENT_HANG_S="0.05")) as client:
+        async with asyncio.timeout(5):
+            response = await client.post("/v1/chat", json={"message": "hi"})
+        assert response.status == 500
+        assert await metric(client, 'agent_requests_total{outcome="error"}') == 1
+
+
+@pytest.mark.parametrize("body", ["", "{}", "[]", '"x"', '{"message": 1}', '{"session": "s"}'])
+async def test_a_malformed_request_is_told_what_is_wanted(body: str) -> None:
+    async with serving(settings()) as client:
+        response = await client.post("/v1/chat", data=body)
+        assert response.status == 400
+        assert "message" in (await response.json())["error"]
+        assert await metric(client, "agent_requests_total") == 0
+
+
+async def test_health_follows_the_fault() -> None:
+    async with serving(settings()) as client:
+        assert (await client.get("/healthz")).status == 200
+    async with serving(settings(FAULT_NOT_READY="1")) as client:
+        assert (await client.get("/healthz")).status == 503
+
+
+async def test_metrics_are_open_metrics_for_those_who_ask() -> None:
+    async with serving(settings()) as client:
+        accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        response = await client.get("/metrics", headers=accept)
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert (await response.text()).endswith("# EOF\n")
