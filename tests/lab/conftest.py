@@ -1,0 +1,34 @@
+"""One lab for all tests of a run (and for all its workers), one namespace per test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The lab around this run (`lab exec -- pytest`), else one that lives as long as the run.
+
+    From the host, API server, Gateway and Prometheus are reached through forwards.
+    """
+    if "PHASEGATE_LAB" in os.environ:
+        return Lab.current()
+    # The workers of a parallel run are children of the process that people started.
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    forwards = ("0:apiserver", "0:gateway", "0:prometheus")
+    return Lab.shared(f"test-{owner}", owner, forwards)
+
+
+@pytest.fixture
+def namespace(lab: Lab) -> Iterator[str]:
+    """A namespace of the test's own, deleted afterwards (without waiting for it)."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    lab.kubectl("create", "namespace", name)
+    yield name
+    lab.kubectl("delete", "namespace", name, "--wait=false")
