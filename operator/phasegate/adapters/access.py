@@ -1,0 +1,65 @@
+"""How to reach the API server, and as whom: in a pod or from a kubeconfig."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from yaml import YAMLError
+
+from phasegate.api.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where credentials come from. Both None: what the environment offers.
+
+    The order is the usual one: an explicit file, ``$KUBECONFIG``, the pod's service account,
+    ``~/.kube/config``.
+    """
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+    async def load(self, environ: Mapping[str, str] = os.environ) -> Configuration:
+        """Read the credentials afresh (tokens and certificates are rotated); ConfigError."""
+        configuration = Configuration()
+        # Ambient proxies and ~/.netrc have no say in where the operator's token is sent.
+        configuration.client_session_kwargs = {"trust_env": False}
+        file = self._file(environ)
+        try:
+            if file is None:
+                # Its hook re-reads the mounted token every minute.
+                load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+            elif not file.is_file():
+                raise ConfigException("there is no such file")
+            else:
+                await load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=str(file),
+                    context=self.context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except (ConfigException, YAMLError, OSError, ValueError) as error:
+            where = "the pod's service account" if file is None else f"kubeconfig {file}"
+            raise ConfigError(f"No access to Kubernetes from {where}: {error}") from error
+        return configuration
+
+    def _file(self, environ: Mapping[str, str]) -> Path | None:
+        if self.kubeconfig is not None:
+            return self.kubeconfig
+        if environ.get("KUBECONFIG"):
+            return Path(environ["KUBECONFIG"])
+        if environ.get("KUBERNETES_SERVICE_HOST") and self.context is None:
+            return None
+        return Path.home() / ".kube" / "config"
+
+    async def client(self, connections: int) -> ApiClient:
+        """An API client with a budget of `connections` of its own."""
+        configuration = await self.load()
+        configuration.connection_pool_maxsize = connections
+        return ApiClient(configuration)

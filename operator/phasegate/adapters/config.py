@@ -1,0 +1,148 @@
+"""The operator's own configuration file: what the cluster's administrator alone may name.
+
+Addresses and credentials live here and nowhere else; a custom resource names a provider, never a
+URL.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from phasegate.adapters.routers.capabilities import Features
+from phasegate.api.base import Name
+from phasegate.api.errors import ConfigError, InvalidSpec
+from phasegate.api.quantities import parse_duration
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"write it with its unit, such as {value}s")
+    try:
+        return parse_duration(value)
+    except InvalidSpec as error:
+        raise ValueError(str(error)) from error
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_|~]+$")]
+HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
+
+
+class BasicAuth(_Model):
+    """User name and password; the password is a file's content, read anew for each query."""
+
+    username: Annotated[str, StringConstraints(min_length=1)]
+    password_file: Path
+
+
+class ProviderConfig(_Model):
+    """One Prometheus-compatible store (Prometheus, Thanos, Mimir, VictoriaMetrics)."""
+
+    url: HttpUrl
+    """Base address: ``/api/v1/query`` is added to it."""
+    bearer_token_file: Path | None = None
+    basic: BasicAuth | None = None
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    """Sent with every query: a tenant, for example."""
+    ca_file: Path | None = None
+    timeout: Duration = timedelta(seconds=5)
+    max_series: Annotated[int, Field(ge=1)] = 100_000
+    max_response_mib: Annotated[int, Field(ge=1, le=1024, alias="maxResponseMiB")] = 32
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Self:
+        if self.bearer_token_file is not None and self.basic is not None:
+            raise ValueError("give either bearerTokenFile or basic, not both")
+        return self
+
+
+class RouterConfig(_Model):
+    """What the gateways of one controller can do, where they themselves do not say (rightly)."""
+
+    controller_name: Annotated[str, StringConstraints(min_length=1)]
+    mirror: bool = False
+    mirror_percent: bool = False
+    backend_headers: bool = False
+
+
+class RefreshConfig(_Model):
+    """How often is looked at what did not announce itself."""
+
+    rollout: Duration = timedelta(seconds=10)
+    """Agents with a rollout in progress."""
+    resync: Duration = timedelta(minutes=10)
+    """All agents."""
+    tick: Duration = timedelta(seconds=1)
+    """Between two looks at the metrics of running rollouts, at least."""
+
+
+class OperatorConfig(_Model):
+    """The whole file."""
+
+    providers: dict[Name, ProviderConfig] = Field(default_factory=dict)
+    routers: tuple[RouterConfig, ...] = ()
+    refresh: RefreshConfig = Field(default_factory=RefreshConfig)
+
+    def features(self) -> dict[str, Features]:
+        """The administrator's word on gateways, by controllerName."""
+        return {
+            router.controller_name: Features(
+                mirror=router.mirror,
+                mirror_percent=router.mirror_percent,
+                backend_headers=router.backend_headers,
+                source="the operator's configuration",
+            )
+            for router in self.routers
+        }
+
+
+def load_config(path: Path) -> OperatorConfig:
+    """Read the file; raises ConfigError with a sentence per mistake, naming the field."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration {path} is not YAML: {error}") from error
+    try:
+        return OperatorConfig.model_validate({} if content is None else content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentences(path, error))) from error
+
+
+def _sentences(path: Path, error: ValidationError) -> list[str]:
+    sentences = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(str(part) for part in detail["loc"] if part != "[key]") or "the file"
+        sentences.append(f"{path}: {where}: {detail['msg'].removeprefix('Value error, ')}")
+    return sentences

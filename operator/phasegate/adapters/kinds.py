@@ -1,0 +1,31 @@
+"""Where the kinds that only adapters touch live, and the list of all that the operator writes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from phasegate.control import kinds
+from phasegate.control.lease import LEASE
+from phasegate.control.ports import Kind
+
+_GATEWAY_API: Final = "gateway.networking.k8s.io/v1"
+
+HTTP_ROUTE: Final = Kind(_GATEWAY_API, "HTTPRoute", "httproutes")
+GATEWAY: Final = Kind(_GATEWAY_API, "Gateway", "gateways")
+GATEWAY_CLASS: Final = Kind(_GATEWAY_API, "GatewayClass", "gatewayclasses")
+EVENT: Final = Kind("events.k8s.io/v1", "Event", "events")
+
+WRITTEN: Final[tuple[Kind, ...]] = (
+    kinds.AGENT_DEPLOYMENT,
+    kinds.AGENT_ROLLOUT,
+    kinds.ROLLBACK_POLICY,
+    kinds.ROLLOUT_ACTION,
+    kinds.CONFIG_MAP,
+    kinds.SERVICE,
+    kinds.DEPLOYMENT,
+    kinds.CONTROLLER_REVISION,
+    HTTP_ROUTE,
+    LEASE,
+    EVENT,
+)
+"""Kinds that are created or applied: a manifest names its kind, a URL needs the plural."""

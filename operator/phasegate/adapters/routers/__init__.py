@@ -1,0 +1,1 @@
+"""Routers: the ways to split traffic, one module each."""

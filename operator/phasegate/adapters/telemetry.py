@@ -1,0 +1,134 @@
+"""The operator's own metrics, and the HTTP server for them and for the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+_PASS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SAFE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+Probe = Callable[[], str | None]
+"""None if all is well, else a short reason."""
+
+
+class Telemetry:
+    """Metrics in a registry of their own. Names of agents are no labels: they are unbounded."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._passes = Counter(
+            "phasegate_reconciles", "Passes, by result", ["result"], registry=self.registry
+        )
+        self._pass_seconds = Histogram(
+            "phasegate_reconcile_duration_seconds",
+            "Time of one pass",
+            buckets=_PASS_BUCKETS,
+            registry=self.registry,
+        )
+        self._queue = Gauge(
+            "phasegate_queue_depth", "Agents waiting for a pass", registry=self.registry
+        )
+        self._decisions = Counter(
+            "phasegate_transitions", "Announced transitions", ["reason"], registry=self.registry
+        )
+        self._safe = Histogram(
+            "phasegate_rollback_safe_seconds",
+            "From the trigger of a rollback to the route write that took the traffic back",
+            buckets=_SAFE_BUCKETS,
+            registry=self.registry,
+        )
+        self._provider_errors = Counter(
+            "phasegate_provider_errors",
+            "Queries without a usable answer",
+            ["provider"],
+            registry=self.registry,
+        )
+        self._calls = Counter(
+            "phasegate_api_requests",
+            "Calls to the API server besides watches",
+            ["verb", "code"],
+            registry=self.registry,
+        )
+        self._dropped = Counter(
+            "phasegate_events_dropped",
+            "Kubernetes Events that were not written",
+            registry=self.registry,
+        )
+        self._leader = Gauge(
+            "phasegate_leader", "1 while this process is the leader", registry=self.registry
+        )
+
+    def watch_queue(self, depth: Callable[[], int]) -> None:
+        """Report `depth` whenever somebody asks."""
+        self._queue.set_function(depth)
+
+    def watch_leadership(self, leading: Callable[[], bool]) -> None:
+        """Report `leading` whenever somebody asks."""
+        self._leader.set_function(leading)
+
+    def reconciled(self, result: str, seconds: float) -> None:
+        """One pass ended with `result` (``ok``, ``retry``, ``gone``, …) after `seconds`."""
+        self._passes.labels(result).inc()
+        self._pass_seconds.observe(seconds)
+
+    def announced(self, reason: str) -> None:
+        """A transition was announced; `reason` is one of the documented ones."""
+        self._decisions.labels(reason).inc()
+
+    def safe(self, seconds: float) -> None:
+        """A rollback took `seconds` from its trigger to the route write."""
+        self._safe.observe(seconds)
+
+    def provider_failed(self, provider: str) -> None:
+        """A query to `provider`, named in the configuration, gave no usable answer."""
+        self._provider_errors.labels(provider).inc()
+
+    def called(self, verb: str, code: str) -> None:
+        """A call to the API server ended with `code`."""
+        self._calls.labels(verb, code).inc()
+
+    def event_dropped(self) -> None:
+        """A Kubernetes Event was not written."""
+        self._dropped.inc()
+
+
+class StatusServer:
+    """``/metrics``, ``/healthz`` (restart me), ``/readyz`` (I do my part, or stand by)."""
+
+    def __init__(self, telemetry: Telemetry, *, healthy: Probe, ready: Probe) -> None:
+        self._telemetry = telemetry
+        self._probes = {"/healthz": healthy, "/readyz": ready}
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; the port (of use when 0 was asked for). Raises OSError."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        for path in self._probes:
+            app.router.add_get(path, self._probe)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        self._runner = runner
+        await web.TCPSite(runner, host, port).start()
+        return int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body = generate_latest(self._telemetry.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _probe(self, request: web.Request) -> web.Response:
+        problem = self._probes[request.path]()
+        if problem is None:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text=f"{problem}\n")

@@ -1,0 +1,194 @@
+"""Bring an agent's children to what a decision says: apply what differs, delete what is not listed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from phasegate.api.base import Meta
+from phasegate.api.errors import ClusterError, Conflict, NotFound, Refused
+from phasegate.control import kinds
+from phasegate.control.observe import Sight
+from phasegate.control.parse import owned_by
+from phasegate.control.ports import Cluster, Key, Kind, Manifest
+from phasegate.rollout import manifests, revision
+from phasegate.rollout.decision import Children, Decision
+from phasegate.rollout.labels import workload_name
+from phasegate.rollout.manifests import revision_of
+from phasegate.rollout.observed import Revision
+from phasegate.rollout.route import Mode
+
+_Name = tuple[str, str]
+_KINDS = (kinds.DEPLOYMENT, kinds.SERVICE, kinds.CONFIG_MAP)
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A manifest we applied, and the version of the object that came of it."""
+
+    digest: str
+    version: str
+
+
+class ChildrenKeeper:
+    """Applies and deletes an agent's children; writes nothing when nothing differs."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._applied: dict[Key, dict[_Name, _Applied]] = {}
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
+        self._applied.pop(key, None)
+
+    async def keep(self, sight: Sight, decision: Decision, *, delete: bool) -> list[ClusterError]:
+        """Create and change what `decision` lists, then (`delete`) remove the rest.
+
+        One failing write does not stop the next. What the live route or the decided one refers to
+        is never removed, listed or not.
+        """
+        meta, errors = sight.observed.meta, list[ClusterError]()
+        known = dict(sight.observed.revisions)
+        if decision.store is not None:
+            known[decision.store.hash] = decision.store
+            await _attempt(errors, self._store, meta, decision.store)
+        if decision.children is None:
+            return errors
+        wanted = _wanted(meta, decision.children, known)
+        live = _by_name(sight)
+        for name, manifest in wanted.items():
+            await _attempt(errors, self._apply, meta, manifest, live.get(name))
+        if delete and not errors:  # a child that could not be made may be why another must stay
+            needed = set(wanted) | _referenced(sight, decision)
+            for kind, item in _surplus(sight, decision.children, needed):
+                await _attempt(errors, self._delete, meta, kind, item)
+        return errors
+
+    async def _store(self, meta: Meta, stored: Revision) -> None:
+        try:
+            await self._cluster.create(revision.to_manifest(meta, stored))
+        except Conflict:
+            return  # stored before a crash: its data cannot have changed
+
+    async def _apply(self, meta: Meta, manifest: Mapping[str, Any], live: Manifest | None) -> None:
+        memory = self._applied.setdefault(Key(meta.namespace, meta.name), {})
+        name, digest = _name(manifest), hashlib.sha256(revision.canonical(manifest)).hexdigest()
+        if live is None:
+            await self._refuse_foreign(meta, manifest)
+        # The server may store a value in other words (500m for 0.5): what it made of this manifest
+        # once it will make of it again.
+        elif contains(live, manifest) or memory.get(name) == _Applied(digest, _version(live)):
+            return
+        memory[name] = _Applied(digest, _version(await self._cluster.apply(manifest)))
+
+    async def _refuse_foreign(self, meta: Meta, manifest: Mapping[str, Any]) -> None:
+        """Raise Refused rather than take over an object that is somebody else's."""
+        kind, name = next(k for k in _KINDS if k.kind == manifest["kind"]), _name(manifest)[1]
+        try:
+            live = await self._cluster.get(kind, meta.namespace, name)
+        except NotFound:
+            return
+        if not owned_by(live, meta.uid):
+            raise Refused(
+                f"{kind.kind} {name} exists and does not belong to AgentDeployment {meta.name}"
+            )
+
+    async def _delete(self, meta: Meta, kind: Kind, item: Manifest) -> None:
+        metadata = item["metadata"]
+        if metadata.get("deletionTimestamp"):
+            return
+        self._applied.get(Key(meta.namespace, meta.name), {}).pop(
+            (kind.kind, metadata["name"]), None
+        )
+        await self._cluster.delete(kind, meta.namespace, metadata["name"], uid=metadata["uid"])
+
+
+def contains(live: object, wanted: object) -> bool:
+    """True when `live` says everything `wanted` says; mappings may say more, lists may not."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(
+            key in live and contains(live[key], value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, (list, tuple)):
+        return (
+            isinstance(live, (list, tuple))
+            and len(live) == len(wanted)
+            and all(contains(a, b) for a, b in zip(live, wanted, strict=True))
+        )
+    return live == wanted and type(live) is type(wanted)
+
+
+async def _attempt(
+    errors: list[ClusterError], write: Callable[..., Awaitable[None]], *args: Any
+) -> None:
+    try:
+        await write(*args)
+    except ClusterError as error:
+        errors.append(error)
+
+
+def _wanted(
+    meta: Meta, children: Children, known: Mapping[str, Revision]
+) -> dict[_Name, Mapping[str, Any]]:
+    """Manifests by kind and name, in the order in which they are needed."""
+    found: list[Mapping[str, Any]] = []
+    used = [known[h] for h in dict.fromkeys(w.revision for w in children.workloads) if h in known]
+    for one in used:
+        found += manifests.config_map_copies(meta, one)
+    for plan in children.workloads:
+        if plan.revision in known:
+            stored = known[plan.revision]
+            found.append(manifests.deployment(meta, stored, plan.mode, plan.replicas))
+            found.append(manifests.revision_service(meta, stored, plan.mode))
+    stable = known.get(children.stable_service or "")
+    if stable is not None:
+        found.append(manifests.stable_service(meta, stable))
+    return {_name(manifest): manifest for manifest in found}
+
+
+def _by_name(sight: Sight) -> dict[_Name, Manifest]:
+    live = sight.children
+    groups = zip(_KINDS, (live.deployments, live.services, live.config_maps), strict=True)
+    return {(kind.kind, i["metadata"]["name"]): i for kind, items in groups for i in items}
+
+
+def _referenced(sight: Sight, decision: Decision) -> set[_Name]:
+    """Deployments and Services that the route refers to, as it was seen and as it is decided."""
+    agent = sight.observed.meta.name
+    used: set[tuple[str, Mode]] = set()
+    for plan in (sight.observed.route.plan, decision.route):
+        if plan is not None:
+            used |= plan.revisions()
+    names = [workload_name(agent, revision_hash, mode) for revision_hash, mode in used]
+    return {(kind, name) for kind in ("Deployment", "Service") for name in names}
+
+
+def _surplus(
+    sight: Sight, children: Children, needed: set[_Name]
+) -> Iterable[tuple[Kind, Manifest]]:
+    """What goes: workloads first, then what they stood on."""
+    live, agent = sight.children, sight.observed.meta.name
+    for kind, items in ((kinds.DEPLOYMENT, live.deployments), (kinds.SERVICE, live.services)):
+        for item in items:
+            name = item["metadata"]["name"]
+            if (kind.kind, name) not in needed and name != agent:
+                yield kind, item
+    running = {revision_of(item) for item in live.deployments}
+    for item in live.config_maps:
+        if revision_of(item) not in running | {w.revision for w in children.workloads}:
+            yield kinds.CONFIG_MAP, item
+    for item in live.revisions:
+        if revision_of(item) not in running | children.keep_revisions:
+            yield kinds.CONTROLLER_REVISION, item
+
+
+def _name(manifest: Mapping[str, Any]) -> _Name:
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def _version(live: Manifest) -> str:
+    """What changes with an object's content: its generation, or for kinds without one its version."""
+    metadata = live["metadata"]
+    return f"{metadata.get('generation') or metadata['resourceVersion']}/{metadata['uid']}"

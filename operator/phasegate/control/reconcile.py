@@ -1,0 +1,144 @@
+"""One level-triggered pass: look, decide, carry out, say when to look again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from phasegate.api.agentdeployment import AgentDeploymentStatus
+from phasegate.api.agentrollout import EvidenceCheckpoint
+from phasegate.api.errors import ClusterError, Conflict, NotFound, PhasegateError
+from phasegate.control.execute import Executor, Outcome
+from phasegate.control.observe import EvidenceView, Observer
+from phasegate.control.ports import Clock, Key
+from phasegate.control.queue import WorkQueue
+from phasegate.rollout.decide import decide
+from phasegate.rollout.decision import Decision
+from phasegate.rollout.observed import Observed, Settings
+
+ROUTE_BACKOFF = 5.0
+"""Seconds between tries of a route write at most: traffic must move, for ever."""
+LOOK_AGAIN = 600.0
+"""Seconds after which an agent is looked at again at the latest."""
+
+OnPass = Callable[[str, float], None]
+"""Told of every pass: its result (``ok``, ``retry``, ``route-failed``, ``gone``, ``bug``), seconds."""
+
+_log = logging.getLogger(__name__)
+
+
+class Evidence(EvidenceView, Protocol):
+    """The evidence of running attempts, as the reconcile loop keeps it up to date."""
+
+    def track(self, key: Key, observed: Observed, status: AgentDeploymentStatus) -> None:
+        """What is running for `key` now, if anything."""
+
+    def checkpoint(self, key: Key) -> EvidenceCheckpoint | None:
+        """State worth storing now; None when the last one is recent enough or nothing is running."""
+
+    def stored(self, key: Key, checkpoint: EvidenceCheckpoint) -> None:
+        """`checkpoint` was written."""
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
+
+
+class Reconciler:
+    """Runs passes and keeps the queue informed. Never raises on what a user or the cluster does."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        executor: Executor,
+        evidence: Evidence,
+        queue: WorkQueue[Key],
+        clock: Clock,
+        settings: Settings,
+        on_pass: OnPass = lambda result, seconds: None,
+    ) -> None:
+        self._observer = observer
+        self._executor = executor
+        self._evidence = evidence
+        self._queue = queue
+        self._clock = clock
+        self._settings = settings
+        self._on_pass = on_pass
+
+    async def work(self, *, urgent_only: bool = False) -> None:
+        """A worker: take keys until cancelled. One of them takes urgent keys only."""
+        while True:
+            key = await self._queue.get(urgent_only=urgent_only)
+            try:
+                await self.reconcile(key)
+            finally:
+                self._queue.done(key)
+
+    async def reconcile(self, key: Key) -> None:
+        """One pass over `key`; whatever happens, it is looked at again when it should be."""
+        began = self._clock.monotonic()
+        try:
+            result = await self._pass(key)
+        except NotFound:
+            self._forget(key)
+            result = "gone"
+        except PhasegateError as error:
+            delay = self._queue.retry(key, most=self._patience(key), urgent=self._failing(key))
+            _log.warning("pass failed", extra=_about(key, error=str(error), retry_in=delay))
+            result = "retry"
+        except Exception:
+            # A bug in one pass must not end the worker: other agents depend on it.
+            delay = self._queue.retry(key)
+            _log.exception("bug in a pass", extra=_about(key, retry_in=delay))
+            result = "bug"
+        self._on_pass(result, self._clock.monotonic() - began)
+
+    async def _pass(self, key: Key) -> str:
+        sight = await self._observer.observe(key)
+        now = self._clock.now()
+        decision = decide(sight.observed, now, self._settings)
+        checkpoint = self._evidence.checkpoint(key)
+        outcome = await self._executor.execute(key, sight, decision, checkpoint)
+        if outcome.recorded:
+            self._evidence.track(key, sight.observed, decision.status)
+        if checkpoint is not None and not outcome.errors:
+            self._evidence.stored(key, checkpoint)
+        return self._look_again(key, decision, outcome)
+
+    def _look_again(self, key: Key, decision: Decision, outcome: Outcome) -> str:
+        if outcome.errors:
+            most = ROUTE_BACKOFF if outcome.route_failed else self._patience(key)
+            delay = self._queue.retry(key, most=most, urgent=outcome.route_failed)
+            self._tell(key, outcome.errors, delay)
+            return "route-failed" if outcome.route_failed else "retry"
+        self._queue.succeeded(key)
+        delay = LOOK_AGAIN
+        if decision.requeue_at is not None:
+            delay = min(delay, (decision.requeue_at - self._clock.now()).total_seconds())
+        if outcome.write_again_in is not None:
+            delay = min(delay, outcome.write_again_in)
+        self._queue.add_after(key, delay)
+        return "ok"
+
+    def _tell(self, key: Key, errors: list[ClusterError], delay: float) -> None:
+        if all(isinstance(error, Conflict) for error in errors):
+            _log.debug("somebody wrote first", extra=_about(key, retry_in=delay))
+            return
+        words = "; ".join(str(error) for error in errors)
+        _log.warning("writes failed", extra=_about(key, error=words, retry_in=delay))
+
+    def _failing(self, key: Key) -> bool:
+        """True when the running candidate is known to be bad: nothing else is as urgent."""
+        judgement = self._evidence.judgement(key)
+        return judgement is not None and judgement.verdict == "Fail"
+
+    def _patience(self, key: Key) -> float:
+        return ROUTE_BACKOFF if self._failing(key) else 60.0
+
+    def _forget(self, key: Key) -> None:
+        for part in (self._observer, self._executor, self._evidence, self._queue):
+            part.forget(key)
+
+
+def _about(key: Key, **more: object) -> dict[str, object]:
+    return {"namespace": key.namespace, "agent": key.name, **more}

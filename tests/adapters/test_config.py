@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from phasegate.adapters.config import OperatorConfig, load_config
+from phasegate.adapters.prometheus import PrometheusProvider
+from phasegate.api.errors import ConfigError
+
+FULL = """
+providers:
+  default: {url: "http://prometheus.monitoring:9090"}
+  tenants:
+    url: https://mimir.example.com/prometheus
+    basic: {username: phasegate, passwordFile: /etc/phasegate/password}
+    headers: {X-Scope-OrgID: agents}
+    timeout: 3s
+    maxSeries: 1000
+    maxResponseMiB: 8
+routers:
+- {controllerName: example.com/gateway, mirror: true, backendHeaders: true}
+refresh: {rollout: 5s, resync: 1h, tick: 2s}
+"""
+
+
+def load(tmp_path: Path, text: str) -> OperatorConfig:
+    file = tmp_path / "phasegate.yaml"
+    file.write_text(text)
+    return load_config(file)
+
+
+def test_a_full_file_is_read(tmp_path: Path) -> None:
+    config = load(tmp_path, FULL)
+    tenants = config.providers["tenants"]
+    assert tenants.timeout == timedelta(seconds=3)
+    assert tenants.headers == {"X-Scope-OrgID": "agents"}
+    assert config.refresh.resync == timedelta(hours=1)
+    features = config.features()["example.com/gateway"]
+    assert features.mirror
+    assert features.backend_headers
+    assert not features.mirror_percent
+
+
+def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "# nothing yet\n") == OperatorConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("providers: {default: {}}", "providers.default.url: Field required"),
+        ("providers: {default: {url: 'file:///etc/passwd'}}", "providers.default.url: URL scheme"),
+        ("providers: {default: {url: 'http://x', tokn: y}}", "providers.default.tokn: Extra"),
+        ("providers: {Not A Name: {url: 'http://x'}}", "providers.Not A Name: "),
+        (
+            "providers: {d: {url: 'http://x', timeout: 5}}",
+            "providers.d.timeout: write it with its unit",
+        ),
+        ("providers: {d: {url: 'http://x', timeout: 5x}}", "providers.d.timeout: '5x' is not a"),
+        ("providers: {d: {url: 'http://x', timeout: 0s}}", "must be longer than 0s"),
+        (
+            "providers: {d: {url: 'http://x', bearerTokenFile: /a, "
+            "basic: {username: u, passwordFile: /b}}}",
+            "either bearerTokenFile or basic",
+        ),
+        ("providers: {d: {url: 'http://x', headers: {'a\\nb': c}}}", "providers.d.headers"),
+        ("routers: [{mirror: true}]", "routers.0.controllerName: Field required"),
+        ("[]", "the file: "),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert words in str(caught.value)
+    assert "phasegate.yaml" in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "providers: {a: {}, b: {}}\nfoo: 1\n")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "gone.yaml")
+
+
+async def test_providers_are_made_from_it(tmp_path: Path) -> None:
+    config = load(tmp_path, FULL)
+    for name, provider in config.providers.items():
+        await PrometheusProvider.connect(name, provider).close()
+    bad = "providers: {d: {url: 'https://x', caFile: /nowhere.pem}}"
+    with pytest.raises(ConfigError, match=r"providers\.d\.caFile"):
+        PrometheusProvider.connect("d", load(tmp_path, bad).providers["d"])

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from phasegate.adapters import logs
+
+
+@pytest.fixture(autouse=True)
+def _root_logger() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def lines(form: logs.Format) -> list[str]:
+    stream = io.StringIO()
+    logs.set_up(form, stream=stream)
+    logger = logging.getLogger("phasegate.test")
+    logger.info("rolled %s", "back", extra={"agent": "support", "seconds": 0.5, "why": "5 % bad"})
+    logger.debug("too small to tell")
+    logging.getLogger("kopf.objects").info("Handler succeeded")
+    try:
+        raise ValueError("boom")
+    except ValueError:
+        logger.exception("failed")
+    return stream.getvalue().splitlines()
+
+
+def test_each_record_is_one_json_object_with_its_extras() -> None:
+    first, second = (json.loads(line) for line in lines("json"))
+    assert first["message"] == "rolled back"
+    assert (first["agent"], first["seconds"], first["why"]) == ("support", 0.5, "5 % bad")
+    assert first["time"].endswith("+00:00")
+    assert second["level"] == "error"
+    assert "ValueError: boom" in second["traceback"]
+
+
+def test_text_has_quoted_key_value_pairs_after_the_message() -> None:
+    first, *rest = lines("text")
+    assert first.endswith('info phasegate.test rolled back agent=support seconds=0.5 why="5 % bad"')
+    assert rest[0].endswith("error phasegate.test failed")
+    assert rest[-1] == "ValueError: boom"

@@ -1,0 +1,260 @@
+"""The whole control loop on virtual time: an API server, a gateway, pods, traffic and scrapes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from phasegate.api.errors import ClusterError, ProviderError
+from phasegate.control import kinds
+from phasegate.control.evidence_store import EvidenceStore
+from phasegate.control.execute import Executor
+from phasegate.control.observe import Observer
+from phasegate.control.ports import Key, RawSeries
+from phasegate.control.queue import WorkQueue
+from phasegate.control.reconcile import Reconciler
+from phasegate.control.sampler import Sampler
+from phasegate.rollout.labels import MODE, REVISION
+from phasegate.rollout.observed import Settings
+from tests.control.fakes import FakeCluster, FakeRecorder, FakeRouter, VirtualClock, settle
+
+KEY = Key("team", "support")
+PHASES = [
+    {"name": "dark", "type": "Dark", "mirrorPercent": 100, "minDuration": "30s"},
+    {"name": "canary-20", "type": "Canary", "weight": 20, "minDuration": "60s"},
+    {"name": "full", "type": "Full", "minDuration": "30s"},
+]
+
+
+def agent(**spec: Any) -> dict[str, Any]:
+    """An AgentDeployment as a user writes it."""
+    default: dict[str, Any] = {
+        "agent": {"systemPrompt": "Be kind.", "sideEffects": "DryRun"},
+        "template": {"spec": {"containers": [{"name": "agent", "image": "example.com/agent:1"}]}},
+        "replicas": 2,
+        "service": {"port": 8080},
+        "traffic": {"gatewayAPI": {"parentRefs": [{"name": "lab"}]}},
+        "strategy": {"phases": PHASES},
+    }
+    return {
+        "apiVersion": "phasegate.dev/v1alpha1",
+        "kind": "AgentDeployment",
+        "metadata": {"name": KEY.name, "namespace": KEY.namespace},
+        "spec": default | spec,
+    }
+
+
+class FakeProvider:
+    """A Prometheus that scrapes every second what the agents count."""
+
+    def __init__(self) -> None:
+        self.series: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+        self.queries: list[tuple[str, float, float]] = []
+        self.broken = False
+
+    async def raw(self, selector: str, start: float, end: float) -> Sequence[RawSeries]:
+        self.queries.append((selector, start, end))
+        if self.broken:
+            raise ProviderError("metrics provider default: not reachable")
+        wanted = dict(re.findall(r'(\w+)=~"([^"]*)"', selector))
+        found = []
+        for labels, samples in self.series.items():
+            known = dict(labels)
+            if all(re.fullmatch(p.replace("\\\\", "\\"), known[n]) for n, p in wanted.items()):
+                name = known.pop("__name__")
+                window = tuple(s for s in samples if start < s[0] <= end)
+                if window:
+                    found.append(RawSeries(name, known, window))
+        return found
+
+    async def instant(self, query: str, at: float) -> Sequence[RawSeries]:
+        raise AssertionError("no threshold in these tests")
+
+    def count(self, at: float, increments: Mapping[tuple[tuple[str, str], ...], float]) -> None:
+        for labels in increments:
+            self.series.setdefault(labels, [])
+        for labels, samples in self.series.items():
+            before = samples[-1][1] if samples else 0.0
+            samples.append((at, before + increments.get(labels, 0.0)))
+
+
+class World:
+    """One API server and gateway; operators come and go."""
+
+    def __init__(self, *, mirror: bool = True) -> None:
+        self.clock = VirtualClock()
+        self.cluster = FakeCluster(self.clock)
+        self.router = FakeRouter(self.cluster.writes, mirror=mirror)
+        self.recorder = FakeRecorder()
+        self.provider = FakeProvider()
+        self.calls_per_second = 50.0
+        self.error_rate: dict[str, float] = defaultdict(lambda: 0.01)
+        self.pods_start = True
+        self._credit: dict[tuple[str, str], float] = defaultdict(float)
+
+    def apply(self, **spec: Any) -> None:
+        """What a user does; the edge tells."""
+        self.cluster.put(agent(**spec))
+        self.queue.add(KEY)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.object.get("status") or {}
+        return status
+
+    @property
+    def object(self) -> dict[str, Any]:
+        return self.cluster.all(kinds.AGENT_DEPLOYMENT)[0]
+
+    def condition(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(
+            (c for c in self.status["conditions"] if c["type"] == name), {"status": "absent"}
+        )
+        return found
+
+    @asynccontextmanager
+    async def operator(self) -> AsyncIterator[World]:
+        """An operator process; leaving ends it without warning."""
+        self.queue: WorkQueue[Key] = WorkQueue(self.clock, lambda: 0.0)
+        self.store = EvidenceStore(self.clock)
+        self.observer = Observer(self.cluster, self.router, self.clock, self.store)
+        executor = Executor(self.cluster, self.router, self.recorder, self.clock, refresh=10.0)
+        settings = Settings(refresh=timedelta(seconds=10))
+        self.results: list[str] = []
+        self.passes: list[int] = []
+        self.router.on_write = lambda: self.queue.add(KEY)  # the edge sees the route change
+        self.reconciler = Reconciler(
+            self.observer,
+            executor,
+            self.store,
+            self.queue,
+            self.clock,
+            settings,
+            on_pass=self._passed,
+        )
+        providers = {"default": self.provider}
+        self.sampler = Sampler(providers, self.store, self.queue, self.clock, tick=1.0)
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (
+                self.queue.run(),
+                self.reconciler.work(),
+                self.reconciler.work(urgent_only=True),
+                self.sampler.run(),
+                self._second_by_second(),
+            )
+        ]
+        for item in self.cluster.all(kinds.AGENT_DEPLOYMENT):
+            self.queue.add(Key(item["metadata"]["namespace"], item["metadata"]["name"]))
+        try:
+            await settle()
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            for result in ended:
+                if isinstance(result, Exception):
+                    raise result
+
+    def _passed(self, result: str, seconds: float) -> None:
+        self.results.append(result)
+        self.passes.append(len(self.cluster.writes))
+
+    def writes_of_pass_with(self, write: str) -> list[str]:
+        """All writes of the first pass that made this one, in order."""
+        writes, start = self.cluster.writes, 0
+        for end in self.passes:
+            if write in writes[start:end]:
+                return writes[start:end]
+            start = end
+        return []
+
+    async def run(self, seconds: float) -> None:
+        """Let time pass."""
+        await self.clock.advance(seconds)
+
+    async def until_phase(self, phase: str, most: int = 600) -> None:
+        """Let time pass until the status says `phase`."""
+        for _ in range(most):
+            if self.status.get("phase") == phase:
+                return
+            await self.clock.advance(1)
+        raise AssertionError(f"still {self.status.get('phase')}: {self.status.get('message')}")
+
+    async def stable(self) -> None:
+        """A first revision that serves."""
+        self.apply()
+        await self.run(5)
+        assert self.condition("Ready")["status"] == "True", self.status
+
+    async def _second_by_second(self) -> None:
+        while True:
+            await self.clock.sleep(1)
+            self._start_pods()
+            self._serve_and_scrape()
+
+    def _start_pods(self) -> None:
+        for deployment in self.cluster.all(kinds.DEPLOYMENT):
+            metadata, wanted = deployment["metadata"], deployment["spec"]["replicas"]
+            ready = wanted if self.pods_start else 0
+            if (deployment.get("status") or {}).get("readyReplicas", 0) != ready:
+                status = {"readyReplicas": ready}
+                self.cluster.set_status(
+                    kinds.DEPLOYMENT, metadata["namespace"], metadata["name"], status
+                )
+                self.queue.add(KEY)
+
+    def _serve_and_scrape(self) -> None:
+        increments: dict[tuple[tuple[str, str], ...], float] = defaultdict(float)
+        for deployment in self.cluster.all(kinds.DEPLOYMENT):
+            labels = deployment["metadata"]["labels"]
+            revision, mode = labels[REVISION], labels[MODE]
+            calls = self.calls_per_second * self._share(revision, mode)
+            bad = calls * self.error_rate[revision]
+            for outcome, amount in (("success", calls - bad), ("error", bad)):
+                increments[_series(revision, mode, outcome)] += self._whole(
+                    f"{revision}/{mode}/{outcome}", amount
+                )
+        self.provider.count(self.clock.now().timestamp(), increments)
+
+    def _share(self, revision: str, mode: str) -> float:
+        plan = self.router.plan
+        if plan is None:
+            return 0.0
+        share = plan.percent(revision) / 100 if mode == "live" else 0.0
+        if plan.mirror is not None and (plan.mirror.revision, plan.mirror.mode) == (revision, mode):
+            share += plan.mirror.percent / 100
+        return share
+
+    def _whole(self, name: str, amount: float) -> float:
+        """Counters count whole calls."""
+        credit = self._credit[(name, "")] + amount
+        self._credit[(name, "")] = credit % 1
+        return credit // 1
+
+
+def _series(revision: str, mode: str, outcome: str) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        sorted(
+            {
+                "__name__": "agent_requests_total",
+                "namespace": KEY.namespace,
+                "agent": KEY.name,
+                "revision": revision,
+                "mode": mode,
+                "outcome": outcome,
+                "pod": f"{revision}-{mode}-0",
+            }.items()
+        )
+    )
+
+
+def broken(words: str = "Internal error: etcd is away") -> ClusterError:
+    """What the API server answers on a bad day."""
+    return ClusterError(words)
