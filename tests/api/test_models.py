@@ -28,7 +28,7 @@ from pydantic import TypeAdapter, ValidationError
 MINIMAL: dict[str, Any] = {
     "template": {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}},
     "service": {"port": 8080},
-    "traffic": {"replicas": {}},
+    "traffic": {"gatewayAPI": {"parentRefs": [{"name": "gateway"}]}},
 }
 
 NOTATIONS = {

@@ -180,23 +180,13 @@ class GatewayApi(SpecModel):
     """Which requests are the agent's; all if left out."""
 
 
-class Replicas(SpecModel):
-    """No router: the share of a revision is its share of the pods."""
-
-
 class Traffic(SpecModel):
     """How requests reach the agent: exactly one router."""
 
     gateway_api: Annotated[GatewayApi | None, Field(alias="gatewayAPI")] = None
-    replicas: Replicas | None = None
 
     cel: ClassVar[tuple[Cel, ...]] = (
-        Cel(
-            "has(self.gatewayAPI) != has(self.replicas)",
-            "set exactly one router: gatewayAPI or replicas",
-            message_expression="'set exactly one router, gatewayAPI or replicas: '"
-            " + (has(self.replicas) ? 'remove one of the two' : 'none is set')",
-        ),
+        Cel("has(self.gatewayAPI)", "set exactly one router: none is set, add gatewayAPI"),
     )
 
 
@@ -327,12 +317,6 @@ class AgentDeploymentSpec(SpecModel):
             "is dark or shadow, to None if it has no side effects, "
             "or choose strategy.preset Canary or BlueGreen",
             ".agent.sideEffects",
-        ),
-        Cel(
-            f"!{_REHEARSES} || !has(self.traffic.replicas) || has(self.traffic.gatewayAPI)",
-            "this router cannot copy requests, which Dark and Shadow phases need: use "
-            "traffic.gatewayAPI, or choose strategy.preset Canary or BlueGreen",
-            ".traffic.replicas",
         ),
     )
 

@@ -26,7 +26,7 @@ def conditions_of(draft: Draft) -> tuple[Condition, ...]:
     running = draft.status.progress is not None
     moving = running and not draft.stalled and not draft.awaiting_approval
     wanted += [
-        ("Progressing", _flag(moving), draft.reason, draft.message),
+        ("Progressing", _flag(moving), draft.reason, ""),  # Ready has the words
         (
             "TrafficProgrammed",
             _flag(programmed and draft.reason is not Reason.SHARE_MISMATCH),

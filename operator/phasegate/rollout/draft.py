@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -98,11 +99,16 @@ def summaries(checks: tuple[CheckVerdict, ...]) -> tuple[CheckSummary, ...]:
             verdict=check.verdict.value,
             reason=check.reason,
             message=check.message[:2048],
-            estimate=None if check.estimate is None else f"{check.estimate:.6g}",
+            estimate=_figure(check.estimate),
             interval=None if check.interval is None else "{:.4g}..{:.4g}".format(*check.interval),
-            limit=None if check.limit is None else f"{check.limit:.6g}",
-            odds=None if check.odds is None else f"{check.odds:.3g}",
+            limit=_figure(check.limit),
+            odds=_figure(check.odds, digits=3),
             since=None if check.since is None else datetime.fromtimestamp(check.since, tz=UTC),
         )
         for check in checks[:64]
     )
+
+
+def _figure(value: float | None, digits: int = 6) -> str | None:
+    """A number as text; one that is unknown or has no bound is left out."""
+    return None if value is None or not math.isfinite(value) else f"{value:.{digits}g}"

@@ -1,0 +1,105 @@
+"""Ratio of bad calls: against a level (absolute) and against the baseline (relative)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from phasegate.engine.eprocess import Clearance
+from phasegate.engine.kinds.base import Bound
+from phasegate.engine.selectors import Selector
+from phasegate.engine.trial import Trial
+from phasegate.engine.verdict import CheckLevel, CheckVerdict
+from phasegate.engine.windows import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """Comparison with the baseline at the same time."""
+
+    limit: float = 1.5
+    """Ratio that is a regression."""
+    tolerate: float = 1.1
+    """Ratio that is still fine: evidence must exclude it for a Fail."""
+    excluded: float = 2.0
+    """Ratio that evidence must exclude for a Pass."""
+    slack: float = 0.0
+    """Difference of rates that does not matter for a Pass, however large the ratio."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatioCheck:
+    """Bad calls of all calls. Rates are shares of *bad* calls, also where users think in good."""
+
+    name: str
+    metric: str
+    total: Selector
+    bad: Selector | None = None
+    good: Selector | None = None
+    """Instead of `bad`: what is not good is bad."""
+    limit: Bound | None = None
+    """The rollback level."""
+    gate: Bound | None = None
+    alert: Bound | None = None
+    relative: Relative | None = None
+    severe: float | None = None
+    """Rate of a total failure, convicted faster than the bound on bursts allows."""
+    min_samples: int | None = None
+
+    @property
+    def level(self) -> CheckLevel:
+        """The most that the rate may do. The ratio to the baseline always takes back."""
+        if self.limit is not None:
+            return "rollback"
+        return "gate" if self.gate is not None else "info"
+
+    @property
+    def reference(self) -> Bound | None:
+        """The rate that is tested: the rollback level, else where the gate ends."""
+        if self.limit is not None or self.gate is None:
+            return self.limit
+        return Bound(self.gate.value, above=True, window=self.gate.window)
+
+    def selectors(self) -> tuple[Selector, ...]:
+        """Series that must be fetched."""
+        return tuple(s for s in (self.total, self.bad, self.good) if s is not None)
+
+    def parts(self, name: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """The selectors a series belongs to, as text."""
+        return tuple(str(s) for s in self.selectors() if s.accepts(name, labels))
+
+    def tests(self, level: Literal["rollback", "alert"]) -> int:
+        """Tests against chance that share the error rate of `level`."""
+        if level == "alert":
+            return int(self.alert is not None)
+        absolute = 0 if self.limit is None else 1 + (self.severe is not None)
+        return absolute + (self.relative is not None)
+
+
+@dataclass(slots=True)
+class RatioState:
+    """All that a ratio check remembers."""
+
+    trials: dict[str, Trial]
+    """Evidence against the candidate: rate, ratio, alert, severe, severe-ratio."""
+    clear: dict[str, Clearance]
+    """Evidence for it: rate, ratio."""
+    phase: Counts = field(default_factory=Counts)
+    unpaired: Counts = field(default_factory=Counts)
+    """Calls of one arm that wait for calls of the other at about the same time."""
+    baseline_fresh: bool = False
+    baseline_seen: bool = False
+    failed: tuple[CheckVerdict, ...] = ()
+
+    def copy(self) -> RatioState:
+        """An independent copy."""
+        return RatioState(
+            {name: trial.copy() for name, trial in self.trials.items()},
+            {name: clearance.copy() for name, clearance in self.clear.items()},
+            self.phase,
+            self.unpaired,
+            self.baseline_fresh,
+            self.baseline_seen,
+            self.failed,
+        )
