@@ -288,3 +288,34 @@ async def test_metrics_are_open_metrics_for_those_who_ask() -> None:
         response = await client.get("/metrics", headers=accept)
         assert response.headers["Content-Type"].startswith("application/openmetrics-text")
         assert (await response.text()).endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(("mode", "status"), [("dark", 200), ("shadow", 200), ("live", 500)])
+async def test_a_fault_may_show_only_with_real_users(mode: str, status: int) -> None:
+    agent = settings(AGENT_MODE=mode, FAULT_ERROR_RATE="1", FAULT_LIVE_ONLY="1")
+    async with serving(agent) as client:
+        # A question that a healthy agent answers well.
+        response = await client.post("/v1/chat", json={"session": "s", "message": "hi"})
+        assert response.status == status
+
+
+async def test_a_benchmark_can_make_it_fail_while_it_runs() -> None:
+    async with serving(settings(AGENT_FAULT_CONTROL="1")) as client:
+        assert (await client.post("/v1/chat", json={"message": "hi"})).status == 200
+        changed = await client.post("/fault", json={"error_rate": 1})
+        assert (await changed.json())["error_rate"] == 1
+        assert (await client.post("/v1/chat", json={"message": "hi"})).status == 500
+        await client.post("/fault", json={})
+        assert (await client.post("/v1/chat", json={"message": "hi"})).status == 200
+
+
+@pytest.mark.parametrize("body", ["[]", "x", '{"EROR_RATE": "1"}', '{"ERROR_RATE": "2"}'])
+async def test_a_wrong_fault_changes_nothing(body: str) -> None:
+    async with serving(settings(AGENT_FAULT_CONTROL="1")) as client:
+        assert (await client.post("/fault", data=body)).status == 400
+        assert (await client.post("/v1/chat", json={"message": "hi"})).status == 200
+
+
+async def test_nobody_changes_the_faults_of_an_ordinary_agent() -> None:
+    async with serving(settings()) as client:
+        assert (await client.post("/fault", json={"ERROR_RATE": "1"})).status == 404

@@ -75,7 +75,7 @@ class Attempt:
     stored_at: float = float("-inf")
     thresholds_at: float = float("-inf")
     newest: dict[str, float] = field(default_factory=dict)
-    """Newest sample fed, by series: the overlap of two readings is not fed twice."""
+    """Newest sample fed, by ``target|series``: the overlap of two readings is not fed twice."""
 
     def feed(self, found: Iterable[RawSeries], until: float) -> None:
         """Add one reading of this agent's series, complete up to `until`."""
@@ -94,11 +94,12 @@ class Attempt:
         )
 
     def scraped(self) -> dict[str, float]:
-        """Newest scrape time by target of the candidate."""
+        """Newest scrape time by target of the candidate: only these can show a breach."""
         times: dict[str, float] = {}
-        for target, at in self.newest.items():
-            pod = target.partition("|")[0]
-            times[pod] = max(at, times.get(pod, at))
+        for identity, at in self.newest.items():
+            target = identity.partition("|")[0]
+            if target.startswith("candidate/"):
+                times[target] = max(at, times.get(target, at))
         return times
 
     def _series(self, raw: RawSeries) -> Series | None:
