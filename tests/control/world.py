@@ -21,6 +21,7 @@ from phasegate.control.reconcile import Reconciler
 from phasegate.control.sampler import Sampler
 from phasegate.rollout.labels import MODE, REVISION
 from phasegate.rollout.observed import Settings
+
 from tests.control.fakes import FakeCluster, FakeRecorder, FakeRouter, VirtualClock, settle
 
 KEY = Key("team", "support")

@@ -72,7 +72,7 @@ class Level(SpecModel):
     above: Limit | None = None
     below: Limit | None = None
     window: Duration | None = None
-    """Over how long a time the bound is looked at; the whole phase if left out."""
+    """Over how long a time the bound is looked at; since the onset if left out."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
         Cel("has(self.above) != has(self.below)", "set exactly one of above and below"),

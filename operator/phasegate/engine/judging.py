@@ -40,7 +40,7 @@ def judge(plan: EvidencePlan, fold: Fold, failed: Sequence[CheckVerdict], now: f
         for tracker in fold.trackers
         for verdict in tracker.judge(moment)
     )
-    verdict, reason, message = _decide(plan, moment, checks)
+    verdict, reason, message = _decide(plan, moment, checks, seen="candidate" in ledger.newest)
     return Judgement(
         verdict=verdict,
         reason=reason,
@@ -55,13 +55,14 @@ def judge(plan: EvidencePlan, fold: Fold, failed: Sequence[CheckVerdict], now: f
 
 
 def _decide(
-    plan: EvidencePlan, moment: Moment, checks: Sequence[CheckVerdict]
+    plan: EvidencePlan, moment: Moment, checks: Sequence[CheckVerdict], *, seen: bool
 ) -> tuple[Verdict, Reason, str]:
     failed = [c for c in checks if c.verdict == Verdict.FAIL and c.level == "rollback"]
     if failed:
         return Verdict.FAIL, failed[0].reason, _sentence(failed[0])
     if not moment.candidate_fresh:
-        text = f"no sample of the candidate in the last {stretch(plan.stale_seconds)}; holding"
+        since = f"in the last {stretch(plan.stale_seconds)}" if seen else "yet"
+        text = f"no sample of the candidate {since}; holding"
         return Verdict.INCONCLUSIVE, Reason.NO_DATA, text
     holding = [check for check in checks if _holds(check)]
     if holding:
