@@ -159,6 +159,30 @@ class Observer:
         )
         return Sight(agent, observed, children)
 
+    async def glance(self, key: Key) -> Sight:
+        """The least that taking traffic back needs: the agent and its route.
+
+        Nothing else is read, so nothing else that is slow or broken stands before the route.
+        """
+        agent = await self._cluster.get(kinds.AGENT_DEPLOYMENT, key.namespace, key.name)
+        spec, _ = spec_of(agent)
+        observed = Observed(
+            meta=meta_of(agent),
+            spec=spec,
+            spec_problem=None,
+            spec_reason=Reason.INVALID_SPEC,
+            status=agent_status(agent),
+            target=None,
+            revisions={},
+            stable_service=None,
+            policy=PolicySeen(None),
+            workloads=(),
+            route=await self._router.observe(agent),
+            rollout=None,
+            judgement=self._evidence.judgement(key),
+        )
+        return Sight(agent, observed, LiveChildren((), (), (), ()))
+
     def _refer(self, key: Key, spec: AgentDeploymentSpec | None) -> None:
         """Before they are read: a change that comes while they are read is news then."""
         if self._references is not None and spec is not None:

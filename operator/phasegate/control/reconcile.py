@@ -19,6 +19,8 @@ from phasegate.rollout.observed import Observed, Settings
 
 ROUTE_BACKOFF = 5.0
 """Seconds between tries of a route write at most: traffic must move, for ever."""
+SHORTEST = 0.02
+"""Seconds between two passes that only a plan led to: no plan may become a busy loop."""
 LOOK_AGAIN = 600.0
 """Seconds after which an agent is looked at again at the latest."""
 
@@ -64,6 +66,11 @@ class Reconciler:
         self._clock = clock
         self._settings = settings
         self._on_pass = on_pass
+        self._known: set[Key] = set()
+
+    def known(self) -> frozenset[Key]:
+        """Every agent that was seen and, as far as is known, still exists."""
+        return frozenset(self._known)
 
     async def work(self, *, urgent_only: bool = False) -> None:
         """A worker: take keys until cancelled. One of them takes urgent keys only."""
@@ -94,7 +101,9 @@ class Reconciler:
         self._on_pass(result, self._clock.monotonic() - began)
 
     async def _pass(self, key: Key) -> str:
-        sight = await self._observer.observe(key)
+        failing = self._failing(key)
+        sight = await (self._observer.glance(key) if failing else self._observer.observe(key))
+        self._known.add(key)
         now = self._clock.now()
         decision = decide(sight.observed, now, self._settings)
         checkpoint = self._evidence.checkpoint(key)
@@ -103,6 +112,8 @@ class Reconciler:
             self._evidence.track(key, sight.observed, decision.status)
         if checkpoint is not None and not outcome.errors:
             self._evidence.stored(key, checkpoint)
+        if failing and not outcome.errors:
+            self._queue.add(key)  # the traffic is safe: now everything else
         return self._look_again(key, decision, outcome)
 
     def _look_again(self, key: Key, decision: Decision, outcome: Outcome) -> str:
@@ -117,7 +128,7 @@ class Reconciler:
             delay = min(delay, (decision.requeue_at - self._clock.now()).total_seconds())
         if outcome.write_again_in is not None:
             delay = min(delay, outcome.write_again_in)
-        self._queue.add_after(key, delay)
+        self._queue.add_after(key, max(delay, SHORTEST))
         return "ok"
 
     def _tell(self, key: Key, errors: list[ClusterError], delay: float) -> None:
@@ -136,6 +147,7 @@ class Reconciler:
         return ROUTE_BACKOFF if self._failing(key) else 60.0
 
     def _forget(self, key: Key) -> None:
+        self._known.discard(key)
         for part in (self._observer, self._executor, self._evidence, self._queue):
             part.forget(key)
 

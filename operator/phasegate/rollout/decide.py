@@ -131,8 +131,8 @@ def _summarise(draft: Draft, due: datetime | None) -> None:
         observed_generation=seen.meta.generation,
         traffic=_shares(draft, plan),
         next_decision_at=due if progress is not None else None,
-        replicas=stable.desired if stable is not None else 0,
-        ready_replicas=stable.ready if stable is not None else 0,
+        replicas=stable.desired if stable is not None else status.replicas,
+        ready_replicas=stable.ready if stable is not None else status.ready_replicas,
         selector=f"phasegate.dev/agent={seen.meta.name}",
     )
     if judgement is not None:
