@@ -107,7 +107,9 @@ def watch_safety(draft: Draft) -> None:
     safe = rollback.model_copy(update={"safe_at": draft.now, "seconds_to_safe": f"{seconds:.2f}"})
     draft.update(rollback=safe)
     draft.announce(
-        Reason.SAFE, f"all traffic is with {rollback.to} again, {seconds:.2f} s after the decision"
+        Reason.SAFE,
+        f"{rollback.revision} has no users any more, all traffic is with {rollback.to}: "
+        f"{seconds:.2f} s after the decision",
     )
 
 
