@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from phasegate.api.errors import Conflict
 from phasegate.control import kinds
+from phasegate.control.evidence_store import Attempt
 
 from tests.control.world import KEY, World, broken
 
@@ -121,6 +122,33 @@ async def test_no_other_write_holds_up_the_route(call: str) -> None:
         await world.run(8)
         assert world.router.plan is not None
         assert world.router.plan.percent(candidate) == 0
+
+
+READS = [
+    "list deployments",
+    "list services",
+    "list controllerrevisions",
+    "list rolloutactions",
+    "get agentrollouts",
+    "get configmaps",
+]
+
+
+@pytest.mark.parametrize("call", READS)
+async def test_no_other_read_holds_up_the_route_either(call: str) -> None:
+    async with World().operator() as world:
+        candidate = await bad_canary(world)
+        world.cluster.broken[call] = broken()
+        await world.run(8)
+        assert world.router.plan is not None
+        assert world.router.plan.percent(candidate) == 0
+        world.cluster.broken.clear()
+        await world.run(30)
+        assert world.status["phase"] == "RolledBack"
+        record = world.cluster.all(kinds.AGENT_ROLLOUT)[0]
+        decisions = [gate["decision"] for gate in record["status"]["gates"]]
+        assert decisions == ["Started", "Advanced", "RolledBack"]
+        assert record["status"]["phase"] == "RolledBack"
 
 
 async def test_while_the_route_cannot_be_written_the_status_tells_the_truth() -> None:
@@ -415,6 +443,124 @@ async def test_an_outage_of_the_metrics_changes_no_traffic() -> None:
         await world.until_phase("Stable")
 
 
+async def test_a_bad_revision_is_taken_back_although_the_spec_has_become_unreadable() -> None:
+    async with World().operator() as world:
+        candidate = await bad_canary(world)
+        world.error_rate[candidate] = 0.01
+        world.apply(agent=NEW, typo=1)
+        await world.run(5)
+        assert world.condition("Stalled")["message"].startswith("spec.typo")
+        world.error_rate[candidate] = 1.0
+        await world.run(8)
+        assert world.router.plan is not None
+        assert world.router.plan.percent(candidate) == 0
+
+
+async def test_a_policy_that_is_deleted_in_mid_rollout_holds_but_goes_on_protecting() -> None:
+    async with World().operator() as world:
+        level = {"above": "20%", "window": "5m"}
+        world.cluster.put(policy({"name": "error-rate", "rollback": level}))
+        await world.stable()
+        world.apply(agent=NEW, policyRef={"name": "strict"})
+        await world.until_phase("Canary")
+        await world.run(10)
+        world.cluster.remove(kinds.ROLLBACK_POLICY, KEY.namespace, "strict")
+        await world.run(120)
+        assert world.status["phase"] == "Canary"
+        assert world.condition("Stalled")["reason"] == "PolicyNotFound"
+        judgement = world.store.judgement(KEY)
+        assert judgement is not None
+        assert [check.limit for check in judgement.checks] == [0.2]
+        candidate = world.status["candidateRevision"]
+        world.error_rate[candidate] = 1.0
+        await world.run(20)
+        assert world.router.plan is not None
+        assert world.router.plan.percent(candidate) == 0
+
+
+def policy(*metrics: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "phasegate.dev/v1alpha1",
+        "kind": "RollbackPolicy",
+        "metadata": {"name": "strict", "namespace": KEY.namespace},
+        "spec": {"metrics": list(metrics), **spec},
+    }
+
+
+async def test_a_threshold_on_a_query_takes_back_what_stays_beyond_it() -> None:
+    async with World().operator() as world:
+        threshold = {"query": "queue_depth", "for": "20s"}
+        metric = {"name": "depth", "threshold": threshold, "rollback": {"above": "100"}}
+        world.cluster.put(policy(metric))
+        await world.stable()
+        world.apply(agent=NEW, policyRef={"name": "strict"})
+        await world.until_phase("Canary")
+        world.provider.asked.clear()
+        await world.run(20)
+        assert 2 <= len(world.provider.asked) <= 5
+        assert set(world.provider.asked) == {"queue_depth"}
+        world.provider.value = 101.0
+        await world.run(10)
+        assert world.status["phase"] == "Canary"
+        await world.run(20)
+        assert world.status["phase"] == "RolledBack"
+        assert world.status["rollback"]["trigger"] == "depth"
+
+
+async def test_a_provider_that_the_operator_does_not_know_is_told() -> None:
+    async with World().operator() as world:
+        world.cluster.put(policy({"name": "error-rate"}, prometheus="elsewhere"))
+        await world.stable()
+        world.apply(agent=NEW, policyRef={"name": "strict"})
+        await world.run(60)
+        assert world.status["phase"] == "Dark"
+        assert "no metrics provider 'elsewhere'" in world.status["message"]
+
+
+async def test_a_bug_that_one_agents_samples_bring_out_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with World().operator() as world:
+        await world.stable()
+        world.apply(agent=NEW)
+        await world.until_phase("Canary")
+        plan = world.router.plan
+
+        def explode(self: Attempt, found: object, until: float) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Attempt, "feed", explode)
+            await world.run(200)
+        assert world.router.plan == plan
+        judgement = world.store.judgement(KEY)
+        assert judgement is not None
+        assert "the samples could not be used" in judgement.message
+        await world.until_phase("Full")
+
+
+async def test_what_was_measured_stands_beside_what_was_asked_for() -> None:
+    async with World().operator() as world:
+        await world.stable()
+        world.apply(agent=NEW)
+        await world.until_phase("Canary")
+        await world.run(40)
+        shares = {share["revision"]: share for share in world.status["traffic"]}
+        candidate = shares[world.status["candidateRevision"]]
+        assert candidate["percent"] == 20
+        assert 19.0 <= float(candidate["measured"].rstrip("%")) <= 21.0
+
+
+async def test_every_agent_that_was_seen_is_known_until_it_is_gone() -> None:
+    async with World().operator() as world:
+        await world.stable()
+        assert set(world.reconciler.known()) == {KEY}
+        world.cluster.remove(kinds.AGENT_DEPLOYMENT, KEY.namespace, KEY.name)
+        world.queue.add(KEY)
+        await world.run(1)
+        assert set(world.reconciler.known()) == set()
+
+
 async def test_one_query_per_look_carries_the_whole_fleet() -> None:
     async with World().operator() as world:
         await world.stable()
@@ -444,4 +590,5 @@ async def test_status_writes_that_only_change_numbers_are_rare() -> None:
 async def test_times_in_the_status_are_readable() -> None:
     async with World().operator() as world:
         await world.stable()
-        assert datetime.fromisoformat(world.condition("Ready")["lastTransitionTime"])
+        at = datetime.fromisoformat(world.condition("Ready")["lastTransitionTime"])
+        assert at.tzinfo is not None

@@ -56,6 +56,8 @@ class FakeProvider:
     def __init__(self) -> None:
         self.series: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
         self.queries: list[tuple[str, float, float]] = []
+        self.asked: list[str] = []
+        self.value = 0.0
         self.broken = False
 
     async def raw(self, selector: str, start: float, end: float) -> Sequence[RawSeries]:
@@ -74,7 +76,8 @@ class FakeProvider:
         return found
 
     async def instant(self, query: str, at: float) -> Sequence[RawSeries]:
-        raise AssertionError("no threshold in these tests")
+        self.asked.append(query)
+        return [RawSeries("", {}, ((at, self.value),))]
 
     def count(self, at: float, increments: Mapping[tuple[tuple[str, str], ...], float]) -> None:
         for labels in increments:

@@ -28,7 +28,7 @@ _APPLY: Final = "application/apply-patch+yaml"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
 _BAD_PATCH: Final = "the server rejected our request due to an error in our request"
-_BAD_SHAPE: Final = "failed to create typed patch object"
+_BAD_SHAPE: Final = ("failed to create typed patch object", "failed to convert new object")
 _ERRORS: Final[Mapping[int, type[ClusterError]]] = MappingProxyType(
     {
         404: NotFound,
@@ -231,7 +231,7 @@ class KubernetesCluster:
             return answer
         words = str(answer.get("message") or f"{request.verb} {request.path}: HTTP {status}")
         if status == 500 and words.startswith(_BAD_SHAPE):
-            raise Refused(words)  # unknown field or wrong type: no fault of the server's
+            raise Refused(words)  # unknown field, wrong type or value: no fault of the server's
         raise _ERRORS.get(status, ClusterError)(words)
 
     async def _sign_in_again(self) -> None:

@@ -51,6 +51,9 @@ class CustomKind:
     rules: tuple[Cel, ...] = ()
     """Rules on the whole object, name included."""
     scale: Mapping[str, str] | None = None
+    unseen: Mapping[str, int] | None = None
+    """The status of an object that the operator has not seen yet. To kstatus, one without any is
+    Current: whoever waits for a new agent would go on before anything runs."""
 
 
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
@@ -97,6 +100,7 @@ AGENT_DEPLOYMENT = CustomKind(
         "statusReplicasPath": ".status.replicas",
         "labelSelectorPath": ".status.selector",
     },
+    unseen={"observedGeneration": -1},
 )
 
 ROLLBACK_POLICY = CustomKind(
@@ -208,6 +212,8 @@ def _object_schema(kind: CustomKind) -> Schema:
             "status": structural_schema(kind.status),
         },
     }
+    if kind.unseen:
+        schema["properties"]["status"]["default"] = dict(kind.unseen)
     if kind.rules:
         schema["x-kubernetes-validations"] = [rule.keywords() for rule in kind.rules]
     return schema

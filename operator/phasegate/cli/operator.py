@@ -132,9 +132,7 @@ class Operator:
         telemetry.watch_queue(lambda: len(queue))
         evidence = EvidenceStore(self.clock)
         references = References()
-        router = GatewayApiRouter(
-            self.cluster, urgent=self.urgent, configured=config.features()
-        )
+        router = GatewayApiRouter(self.cluster, urgent=self.urgent, configured=config.features())
         recorder = EventRecorder(
             self.cluster,
             self.options.identity,
@@ -144,7 +142,12 @@ class Operator:
         refresh = config.refresh.rollout
         observer = Observer(self.cluster, router, self.clock, evidence, references)
         executor = Executor(
-            self.cluster, router, recorder, self.clock, refresh=refresh.total_seconds()
+            self.cluster,
+            router,
+            recorder,
+            self.clock,
+            refresh=refresh.total_seconds(),
+            on_taken_back=telemetry.safe,
         )
         reconciler = Reconciler(
             observer,
@@ -168,9 +171,6 @@ class Operator:
             on_error=telemetry.provider_failed,
         )
 
-        def known() -> list[Key]:
-            return [attempt.key for attempt in evidence.attempts()]
-
         async def everything() -> None:
             for key in await list_keys(self.cluster, self._namespaces()):
                 queue.add(key)
@@ -188,7 +188,14 @@ class Operator:
             queue.run(),
             sampler.run(),
             recorder.run(),
-            resync(self.cluster, queue, self.clock, known, random.random, self._namespaces()),
+            resync(
+                self.cluster,
+                queue,
+                self.clock,
+                reconciler.known,
+                random.random,
+                self._namespaces(),
+            ),
             reconciler.work(urgent_only=True),
             *(reconciler.work() for _ in range(self.options.workers)),
         ]
@@ -269,7 +276,11 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 @click.command(context_settings={"auto_envvar_prefix": "PHASEGATE"})
-@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: as kubectl, or the pod's account.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    help="Default: as kubectl, or the pod's account.",
+)
 @click.option("--context", help="Context of the kubeconfig.")
 @click.option("--config", type=click.Path(path_type=Path), help="Providers and routers (YAML).")
 @click.option("--namespace", "namespaces", multiple=True, help="Only these; all if left out.")
@@ -278,7 +289,9 @@ def _first_cause(error: BaseException) -> BaseException:
 @click.option("--lease-namespace", default="phasegate-system", show_default=True)
 @click.option("--lease/--no-lease", default=True, show_default=True, help="Elect a leader first.")
 @click.option("--identity", default=socket.gethostname, help="Name in the Lease and in events.")
-@click.option("--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]))
+@click.option(
+    "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"])
+)
 @click.option("--log-level", default="INFO", show_default=True)
 def operator(
     kubeconfig: Path | None,

@@ -6,7 +6,7 @@ before it: without the route, the status tells that traffic has not moved, and n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -58,13 +58,18 @@ class Executor:
         clock: Clock,
         *,
         refresh: float,
+        on_taken_back: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`refresh`: seconds between status writes that change numbers only."""
+        """`refresh`: seconds between status writes that change numbers only.
+
+        `on_taken_back` is told, once a rollback's route is written, the seconds since its decision.
+        """
         self._cluster = cluster
         self._router = router
         self._recorder = recorder
         self._clock = clock
         self._refresh = refresh
+        self._on_taken_back = on_taken_back
         self._children = ChildrenKeeper(cluster)
         self._pending: dict[Key, _Pending] = {}
         self._written: dict[Key, float] = {}
@@ -129,6 +134,10 @@ class Executor:
             self._pending[key] = _Pending(since, plan)
         else:
             self._pending.pop(key, None)
+            before = sight.observed.route.plan
+            if plan.intent is not None and (before is None or before.intent != plan.intent):
+                exposed = self._clock.now() - plan.intent.decided_at
+                self._on_taken_back(exposed.total_seconds())
 
     async def _status(
         self, key: Key, sight: Sight, decision: Decision, outcome: Outcome

@@ -112,7 +112,7 @@ class Reconciler:
             self._evidence.track(key, sight.observed, decision.status)
         if checkpoint is not None and not outcome.errors:
             self._evidence.stored(key, checkpoint)
-        if failing and not outcome.errors:
+        if failing and not self._failing(key) and not outcome.errors:
             self._queue.add(key)  # the traffic is safe: now everything else
         return self._look_again(key, decision, outcome)
 

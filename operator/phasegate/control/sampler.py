@@ -116,10 +116,18 @@ class Sampler:
             return False
         series = _by_agent(found)
         for attempt in attempts:
-            attempt.trouble = None
-            attempt.feed(series.get(attempt.key, ()), end)
-            attempt.behind = self._clock.now().timestamp() - attempt.read_until > LIVE
+            self._feed(attempt, series.get(attempt.key, ()), end)
         return True
+
+    def _feed(self, attempt: Attempt, found: Iterable[RawSeries], end: float) -> None:
+        attempt.trouble = None
+        try:
+            attempt.feed(found, end)
+        except Exception:
+            # A bug that one agent's samples bring out must not blind the operator to all others.
+            _log.exception("bug in the evidence", extra=_about(attempt))
+            attempt.trouble = "the samples could not be used; see the operator's log"
+        attempt.behind = self._clock.now().timestamp() - attempt.read_until > LIVE
 
     async def _thresholds(
         self, name: str, provider: MetricsProvider, attempts: list[Attempt]
@@ -149,25 +157,35 @@ class Sampler:
                     break
                 end = min(attempt.read_until + CHUNK, now)
                 start = attempt.read_until - OVERLAP
-                if not await self._read(name, provider, [attempt], start, end):
-                    return  # the provider is down: the next look tries again
+                before = attempt.read_until
+                answered = await self._read(name, provider, [attempt], start, end)
                 self._judge([attempt])
+                if not answered:
+                    return  # the provider is down: the next look tries again
+                if attempt.read_until == before:
+                    break  # the samples could not be used: others are waiting
 
     def _judge(self, attempts: Iterable[Attempt], trouble: str | None = None) -> None:
         for attempt in attempts:
             attempt.trouble = trouble or attempt.trouble
-            if not self._store.current(attempt) or not self._store.judge(attempt):
+            if not self._store.current(attempt) or not self._changed(attempt):
                 continue
             judgement = attempt.judgement
             failed = judgement is not None and judgement.verdict == Verdict.FAIL
             self._queue.add(attempt.key, urgent=failed)
 
+    def _changed(self, attempt: Attempt) -> bool:
+        try:
+            return self._store.judge(attempt)
+        except Exception:
+            _log.exception("bug in the judgement", extra=_about(attempt))
+            return False
+
     def _failed(self, name: str, attempts: Iterable[Attempt], error: ProviderError) -> None:
         self._on_error(name)
         for attempt in attempts:
             if attempt.trouble is None:
-                about = {"namespace": attempt.key.namespace, "agent": attempt.key.name}
-                _log.warning("no usable metrics", extra={**about, "error": str(error)})
+                _log.warning("no usable metrics", extra={**_about(attempt), "error": str(error)})
             attempt.trouble = str(error)
 
 
@@ -194,3 +212,7 @@ def _by_agent(found: Iterable[RawSeries]) -> dict[Key, list[RawSeries]]:
         key = Key(series.labels.get("namespace", ""), series.labels.get("agent", ""))
         grouped[key].append(series)
     return grouped
+
+
+def _about(attempt: Attempt) -> dict[str, str]:
+    return {"namespace": attempt.key.namespace, "agent": attempt.key.name}

@@ -1,0 +1,286 @@
+"""The small parts of the control loop."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from phasegate.api.agentdeployment import (
+    AgentDeploymentSpec,
+    AgentDeploymentStatus,
+    Phase,
+    Progress,
+)
+from phasegate.api.base import Condition
+from phasegate.api.verdicts import CheckSummary
+from phasegate.control.admission import REQUIRED, weakness
+from phasegate.control.calls import CallCounter
+from phasegate.control.children import contains
+from phasegate.control.evidence_store import Attempt, Subject
+from phasegate.control.parse import workloads_of
+from phasegate.control.ports import Key
+from phasegate.control.rhythm import FLOOR, LATENCY, Rhythm
+from phasegate.control.sampler import selector
+from phasegate.engine.evidence import Evidence
+from phasegate.engine.samples import Arm, Series
+from phasegate.rollout.judging import evidence_plan
+from phasegate.rollout.telling import only_numbers_differ
+
+from tests.control.world import agent
+
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+ADMISSION = Path(__file__).parents[2] / "config" / "admission" / "rolloutactions.yaml"
+
+
+# --- the selector --------------------------------------------------------------------------------
+
+
+def attempt(namespace: str, name: str) -> Attempt:
+    spec = AgentDeploymentSpec.model_validate(agent()["spec"])
+    progress = Progress(phase=Phase(name="dark", type="Dark"), entered_at=NOW)
+    plan = evidence_plan(spec, None, progress)
+    subject = Subject("r-1", "a" * 10, "b" * 10, "dark", "default", plan)
+    return Attempt(Key(namespace, name), subject, Evidence(plan), 0.0)
+
+
+def patterns(query: str) -> dict[str, str]:
+    """The regular expressions of a selector, as Prometheus reads its strings."""
+    found = re.findall(r'(\w+)=~"((?:[^"\\]|\\.)*)"', query)
+    assert "{" + ",".join(f'{n}=~"{p}"' for n, p in found) + "}" == query
+    return {
+        name: re.sub(r"\\(.)", lambda match: match[1].replace("n", "\n"), text)
+        for name, text in found
+    }
+
+
+def test_one_selector_names_every_series_agent_and_namespace() -> None:
+    found = patterns(selector([attempt("a", "x"), attempt("b", "y.z")]))
+    assert found["namespace"] == "a|b"
+    assert re.fullmatch(found["agent"], "y.z")
+    assert not re.fullmatch(found["agent"], "y-z")
+    assert "agent_requests_total" in found["__name__"].split("|")
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_no_name_gets_out_of_the_selector_or_matches_another(name: str) -> None:
+    found = patterns(selector([attempt("team", name)]))
+    assert re.fullmatch(found["agent"], name)
+    assert not re.fullmatch(found["agent"], name + "x")
+    assert found["namespace"] == "team"
+
+
+# --- calls ---------------------------------------------------------------------------------------
+
+
+def series(arm: Arm, *samples: tuple[float, float], pod: str = "p", name: str = "calls") -> Series:
+    return Series(arm, name, (("pod", pod),), samples)
+
+
+def test_calls_count_from_since_and_what_a_pod_counted_before_does_not() -> None:
+    counter = CallCounter("calls", since=100)
+    counter.add([series("candidate", (99, 1000), (101, 1010)), series("baseline", (102, 5000))])
+    counter.add([series("candidate", (101, 1010), (103, 1015)), series("baseline", (104, 5007))])
+    assert counter.measured().candidate == 15
+    assert counter.measured().stable == 7
+
+
+def test_a_pod_that_comes_later_counts_from_zero_and_a_reset_is_not_negative() -> None:
+    counter = CallCounter("calls", since=0)
+    counter.add([series("candidate", (1, 10))])
+    counter.add([series("candidate", (2, 4)), series("candidate", (2, 3), pod="new")])
+    assert counter.measured().candidate == 7
+
+
+def test_other_series_and_unusable_values_do_not_count() -> None:
+    counter = CallCounter("calls", since=0)
+    counter.add([series("candidate", (1, 0))])
+    counter.add(
+        [series("candidate", (2, float("nan")), (3, 5)), series("candidate", (3, 9), name="x")]
+    )
+    assert counter.measured().candidate == 5
+
+
+# --- rhythm --------------------------------------------------------------------------------------
+
+
+def test_the_next_look_is_right_after_the_next_scrape() -> None:
+    rhythm = Rhythm(longest=60)
+    rhythm.seen({"a": 100.0, "b": 100.4})
+    rhythm.seen({"a": 115.0, "b": 115.4})
+    assert rhythm.pause(now=116.0, took=0.01, attempts=1) == pytest.approx(14 + LATENCY)
+
+
+def test_a_late_scrape_is_waited_for_and_a_dead_target_is_not() -> None:
+    rhythm = Rhythm(longest=60)
+    rhythm.seen({"a": 100.0})
+    rhythm.seen({"a": 115.0})
+    assert rhythm.pause(now=130.5, took=0.001, attempts=1) == FLOOR
+    assert rhythm.pause(now=150.0, took=0.001, attempts=1) == 60
+
+
+def test_looking_takes_a_fifth_of_the_time_at_most_and_less_often_as_the_fleet_grows() -> None:
+    rhythm = Rhythm(longest=1)
+    rhythm.seen({"a": 100.0})
+    rhythm.seen({"a": 101.0})
+    assert rhythm.pause(now=102.0, took=0.5, attempts=1) == pytest.approx(2.0)
+    assert rhythm.pause(now=102.0, took=0.001, attempts=1000) == pytest.approx(5.0)
+
+
+# --- identity ------------------------------------------------------------------------------------
+
+
+def shipped() -> tuple[dict[str, Any], dict[str, Any]]:
+    policy, binding = yaml.safe_load_all(ADMISSION.read_text())
+    return policy, binding
+
+
+def test_the_policy_that_is_shipped_enforces_identity() -> None:
+    assert weakness(REQUIRED[0], *shipped()) is None
+
+
+def weaken(policy: dict[str, Any], binding: dict[str, Any], how: str) -> None:
+    spec, bound = policy["spec"], binding["spec"]
+    changes: dict[str, Any] = {
+        "ignore failures": lambda: spec.update(failurePolicy="Ignore"),
+        "audit only": lambda: bound.update(validationActions=["Audit"]),
+        "other policy": lambda: bound.update(policyName="another"),
+        "some namespaces": lambda: bound.update(matchResources={"namespaceSelector": {"a": "b"}}),
+        "a condition": lambda: spec.update(matchConditions=[{"name": "x", "expression": "false"}]),
+        "no actor check": lambda: spec["validations"].pop(0),
+        "no groups check": lambda: spec["validations"].pop(1),
+        "no verb check": lambda: spec["validations"].pop(2),
+        "other expression": lambda: spec["validations"][0].update(expression="true"),
+        "some operations": lambda: spec["matchConstraints"]["resourceRules"][0].update(
+            operations=["UPDATE"]
+        ),
+        "excluded": lambda: spec["matchConstraints"].update(excludeResourceRules=[{"a": 1}]),
+    }
+    changes[how]()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "ignore failures",
+        "audit only",
+        "other policy",
+        "some namespaces",
+        "a condition",
+        "no actor check",
+        "no groups check",
+        "no verb check",
+        "other expression",
+        "some operations",
+        "excluded",
+    ],
+)
+def test_a_weakened_policy_is_noticed(how: str) -> None:
+    policy, binding = shipped()
+    weaken(policy, binding, how)
+    assert weakness(REQUIRED[0], policy, binding) is not None
+
+
+def test_a_missing_policy_or_binding_is_noticed() -> None:
+    policy, binding = shipped()
+    assert "does not exist" in (weakness(REQUIRED[0], None, binding) or "")
+    assert "no binding" in (weakness(REQUIRED[0], policy, None) or "")
+
+
+# --- what differs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "same"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": [1, 2]}, {"a": [1]}, False),
+        ({"a": [{"x": 1, "default": True}]}, {"a": [{"x": 1}]}, True),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": None}, {"a": {}}, False),
+    ],
+)
+def test_a_live_object_may_say_more_but_nothing_else(live: Any, wanted: Any, same: bool) -> None:
+    assert contains(live, wanted) is same
+
+
+def status(**changes: Any) -> AgentDeploymentStatus:
+    check = CheckSummary(
+        name="error-rate",
+        level="rollback",
+        verdict="Inconclusive",
+        reason="StillUncertain",
+        message="candidate 1.2% (3/250), needs 1m30s more",
+    )
+    ready = Condition(type="Ready", status="False", reason="X", last_transition_time=NOW)
+    base = AgentDeploymentStatus(
+        message="at least 1h30m to go", checks=(check,), conditions=(ready,)
+    )
+    return base.model_copy(update=changes)
+
+
+def test_newer_numbers_can_wait_and_another_verdict_cannot() -> None:
+    old = status()
+    check = old.checks[0]
+    newer = check.model_copy(update={"message": "candidate 1.3% (4/300), needs 29s more"})
+    assert only_numbers_differ(old, status(checks=(newer,), message="at least 59m to go"))
+    failed = check.model_copy(update={"verdict": "Fail"})
+    assert not only_numbers_differ(old, status(checks=(failed,)))
+    assert not only_numbers_differ(old, status(message="paused by alice"))
+    assert not only_numbers_differ(old, status(phase="Canary"))
+    ready = old.conditions[0].model_copy(update={"status": "True"})
+    assert not only_numbers_differ(old, status(conditions=(ready,)))
+
+
+# --- why pods are missing ------------------------------------------------------------------------
+
+
+def deployment(conditions: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    labels = {"phasegate.dev/revision": "a" * 10, "phasegate.dev/mode": "live"}
+    return {
+        "metadata": {"name": "d", "labels": labels},
+        "spec": {"replicas": 2},
+        "status": {"readyReplicas": 1, "conditions": conditions or []},
+    }
+
+
+def pod(**container: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"labels": deployment()["metadata"]["labels"]},
+        "status": {"containerStatuses": [{"name": "agent", **container}]},
+    }
+
+
+def test_a_crash_loop_says_how_the_process_ended() -> None:
+    crashing = pod(
+        state={"waiting": {"reason": "CrashLoopBackOff"}},
+        lastState={"terminated": {"exitCode": 3, "reason": "Error"}},
+    )
+    (found,) = workloads_of([deployment()], [crashing])
+    assert found.problem == "container agent is in CrashLoopBackOff: exit code 3 Error"
+
+
+def test_a_quota_is_told_before_anything_else() -> None:
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
+    waiting = pod(state={"waiting": {"reason": "ErrImagePull"}})
+    (found,) = workloads_of([deployment([failure])], [waiting])
+    assert found.problem == "exceeded quota"
+
+
+def test_a_pod_that_is_only_starting_is_no_problem() -> None:
+    starting = pod(state={"waiting": {"reason": "ContainerCreating"}})
+    (found,) = workloads_of([deployment()], [starting])
+    assert found.problem is None
+
+
+def test_a_pod_of_another_revision_explains_nothing() -> None:
+    other = pod(state={"waiting": {"reason": "ErrImagePull"}})
+    other["metadata"] = {"labels": {"phasegate.dev/revision": "b" * 10}}
+    (found,) = workloads_of([deployment()], [other])
+    assert found.problem is None
