@@ -1,8 +1,8 @@
 """Build the Go parts once, into the cache. Standard library only.
 
-A build is keyed by everything that decides its result: go.mod, go.sum, flags, toolchain. Each
-finished binary is moved into place at once and the Go build cache stays until the last one is
-done, so an interrupted build goes on where it stopped. One build at a time (flock).
+A build is keyed by everything that decides its result: go.mod, go.sum, our one main, flags,
+toolchain. Each finished binary is moved into place at once and the Go build cache stays until the
+last one is done, so an interrupted build goes on where it stopped. One build at a time (flock).
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ _PACKAGES = {
     "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
     "promtool": "github.com/prometheus/prometheus/cmd/promtool",
     "envoy-gateway": "github.com/envoyproxy/gateway/cmd/envoy-gateway",
+    "kstatus": "./kstatus",  # a main of ours around the library
 }
 # CRDs that are shipped inside the modules: module -> folders of YAML files in it.
 _CRDS = {
@@ -100,7 +101,7 @@ def parts(cache: Path | None = None, say: Say = _say) -> Parts:
 
 def _key(toolchain: Toolchain) -> str:
     digest = sha256()
-    for file in ("go.mod", "go.sum"):
+    for file in ("go.mod", "go.sum", "kstatus/main.go"):
         digest.update((PARTS_DIR / file).read_bytes())
     digest.update(repr((_FLAGS, _PACKAGES, _CRDS, toolchain.version)).encode())
     return digest.hexdigest()[:16]
@@ -147,9 +148,10 @@ def _build(result: Parts, toolchain: Toolchain, cache: Path, say: Say) -> None:
         else:
             go.build(f"[{number}/{len(_PACKAGES)}] {name}", package, result.binary(name))
     _copy_crds(go, result.crds)
-    (result.dir / "complete").touch()
+    seconds = f"{time.monotonic() - started:.0f}"
+    (result.dir / "complete").write_text(seconds)
     shutil.rmtree(scratch, ignore_errors=True)
-    say(f"all there after {time.monotonic() - started:.0f} s, in {result.dir}")
+    say(f"all there after {seconds} s, in {result.dir}")
 
 
 def _copy_crds(go: _Go, target: Path) -> None:

@@ -32,3 +32,11 @@ def namespace(lab: Lab) -> Iterator[str]:
     lab.kubectl("create", "namespace", name)
     yield name
     lab.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def fragile() -> Iterator[Lab]:
+    """A lab of this worker's own, with an operator that may be killed and rights that may be taken."""
+    with Lab.up(f"fragile-{os.getpid()}") as lab:
+        lab.start_operator()
+        yield lab
