@@ -131,6 +131,8 @@ READS = [
     "list rolloutactions",
     "get agentrollouts",
     "get configmaps",
+    "get rollbackpolicies",
+    "list pods",
 ]
 
 

@@ -148,7 +148,7 @@ def test_one_optional_reference_does_not_excuse_another() -> None:
 
 def test_a_prompt_that_no_process_could_be_given_is_refused() -> None:
     with pytest.raises(InvalidSpec, match="systemPrompt: 150,000 bytes"):
-        build(lambda s: s["agent"].update(systemPrompt="x" * 150_000))
+        build(lambda s: s["agent"].update(systemPrompt="€" * 50_000))
 
 
 def test_a_revision_too_large_to_store_is_refused() -> None:

@@ -103,7 +103,7 @@ class RefreshConfig(_Model):
     resync: Duration = timedelta(minutes=10)
     """All agents."""
     tick: Duration = timedelta(seconds=1)
-    """Between two looks at the metrics of running rollouts, at least."""
+    """Between two looks at the metrics of running rollouts, at most."""
 
 
 class OperatorConfig(_Model):

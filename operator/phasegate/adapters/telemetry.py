@@ -72,7 +72,7 @@ class Telemetry:
         self._leader.set_function(leading)
 
     def reconciled(self, result: str, seconds: float) -> None:
-        """One pass ended with `result` (``ok``, ``retry``, ``gone``, …) after `seconds`."""
+        """One pass ended with `result` (``ok``, ``retry``, ``route-failed``, ``gone``, ``bug``) after `seconds`."""
         self._passes.labels(result).inc()
         self._pass_seconds.observe(seconds)
 

@@ -95,7 +95,7 @@ class Agent(SpecModel):
 
     version: Annotated[str, StringConstraints(max_length=64)] | None = None
     """A label for people; the revision is told by its digest."""
-    system_prompt: Annotated[str, StringConstraints(max_length=262_144)] | None = None
+    system_prompt: Annotated[str, StringConstraints(max_length=120_000)] | None = None
     """The prompt itself."""
     system_prompt_from: PromptSource | None = None
     """The prompt in a ConfigMap; its content is part of the revision."""

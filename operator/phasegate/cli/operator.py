@@ -293,7 +293,7 @@ def _first_cause(error: BaseException) -> BaseException:
     "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"])
 )
 @click.option("--log-level", default="INFO", show_default=True)
-def operator(
+def operator(  # noqa: PLR0913, PLR0917 (one argument an option)
     kubeconfig: Path | None,
     context: str | None,
     config: Path | None,

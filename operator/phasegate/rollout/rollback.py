@@ -87,7 +87,7 @@ def complete(draft: Draft, intent: RollbackIntent) -> None:
     )
     draft.record("RolledBack", intent.phase, "stable", intent.trigger, intent.message, intent.by)
     draft.say(Reason.ROLLED_BACK, _sentence(intent), stalled=True)
-    draft.look_again(draft.settings.linger)
+    draft.look_again(draft.settings.poll)  # until it is known to be safe
 
 
 def remember(rejected: tuple[str, ...], revision: str) -> tuple[str, ...]:

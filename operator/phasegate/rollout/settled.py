@@ -83,6 +83,9 @@ def _keep_route(draft: Draft) -> None:
     stable = status.stable_revision
     if stable is None:
         return
+    if current is None and draft.seen.workload(stable, "live") is None:
+        draft.look_again(draft.settings.poll)  # a route to a Service that is not there answers 500
+        return
     plan = safe_plan(stable, _beside(draft), current)
     if (
         current is not None
