@@ -25,11 +25,10 @@ bench: ready ## measure what design and README promise (JSON=FILE writes the num
 	@$(BIN)/python -m bench $(if $(JSON),--json $(JSON))
 
 ##@ Work on it
-test: ready ## all tests, from nothing (ARGS="-k word" for a part)
-	@$(BIN)/pytest $(ARGS)
+test: ready test-unit test-lab ## all tests, from nothing (ARGS="-k word" for a part)
 
 test-unit: venv ## the tests that need no cluster, in seconds
-	@$(BIN)/pytest -m "not lab" $(ARGS)
+	@$(BIN)/pytest -m "not lab" -n 2 $(ARGS)
 
 test-lab: ready ## the tests on the embedded cluster
 	@$(BIN)/pytest -m lab $(ARGS)

@@ -179,6 +179,8 @@ def test_the_minimum_duration_binds_and_no_edit_shortens_the_running_phase(stabl
     while stable.status.phase == "Dark":
         stable.step()
         stable.now += timedelta(seconds=1)
+        if stable.status.phase == "Dark":
+            assert "applies from the next phase on" in stable.status.message
     assert stable.now - entered >= timedelta(seconds=10)
 
 
@@ -381,6 +383,7 @@ def test_deletion_mid_rollout_returns_all_traffic_before_anything_goes(stable: W
     decision = stable.step()
     assert decision.finalizer == "keep"
     assert stable.share(A.hash) == 100
+    assert [share.percent for share in stable.status.traffic] == [100, 0]
     stable.step()
     assert not stable.finalizers
 

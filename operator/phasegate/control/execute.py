@@ -245,8 +245,9 @@ class Executor:
 
 
 def dump(status: StatusModel) -> dict[str, Any]:
-    """A status as the API server stores it: what is not there is left out."""
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    """A status as the API server stores it: what is not there, or is an empty list, is left out."""
+    stored = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {name: value for name, value in stored.items() if value not in ([], "")}
 
 
 async def _attempt(outcome: Outcome, write: Awaitable[object]) -> None:

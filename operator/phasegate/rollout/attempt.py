@@ -56,6 +56,13 @@ def run(draft: Draft) -> None:
         return
     if _traffic_in_place(draft, progress, stable, candidate):
         gate(draft)
+    if draft.status.progress is not None and _edited(draft, draft.status.progress.phase):
+        draft.message += " (the strategy was edited: that applies from the next phase on)"
+
+
+def _edited(draft: Draft, running: Phase) -> bool:
+    """True when the strategy says something else about the running phase than when it began."""
+    return running not in phases_of(draft.spec.strategy)
 
 
 def _safe(draft: Draft) -> bool:

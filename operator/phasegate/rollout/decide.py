@@ -68,7 +68,12 @@ def _delete(draft: Draft) -> Decision:
     draft.say(
         Reason.DELETING, "all traffic goes to the stable revision, then everything is removed"
     )
-    draft.update(phase="Deleting", observed_generation=seen.meta.generation, message=draft.message)
+    draft.update(
+        phase="Deleting",
+        observed_generation=seen.meta.generation,
+        message=draft.message,
+        traffic=_shares(draft, draft.route or current),
+    )
     draft.update(conditions=conditions_of(draft))
     return Decision(
         status=draft.status,

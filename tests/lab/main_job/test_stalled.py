@@ -11,6 +11,7 @@ from tests.lab.main_job.manifests import (
     BETTER_PROMPT,
     DARK,
     FULL,
+    NAME,
     agent,
     container,
     longer,
@@ -191,4 +192,16 @@ def test_a_missing_config_map_is_told_and_found_when_it_is_created(story: Story)
     assert "spec.agent.systemPromptFrom.configMapKeyRef: ConfigMap 'prompts'" in words
     data = {"metadata": {"name": "prompts"}, "data": {"support": BETTER_PROMPT}}
     story.api.create("configmaps", data)
+    story.ready()
+
+
+def test_a_service_of_somebody_else_is_left_alone(story: Story) -> None:
+    selector = {"app": "legacy"}
+    spec = {"selector": selector, "ports": [{"port": 80}]}
+    story.api.create("services", {"metadata": {"name": NAME}, "spec": spec})
+    story.create(longer(DARK), FULL)
+    assert f"a Service {NAME} that is not Phasegate's exists" in story.stalled("InvalidSpec")
+    assert story.api.get("services", NAME)["spec"]["selector"] == selector
+    story.api.delete("services", NAME)
+    story.change(replicas=2)
     story.ready()
