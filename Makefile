@@ -25,12 +25,12 @@ bench: ready ## measure what design and README promise (JSON=FILE writes the num
 	@$(BIN)/python -m bench $(if $(JSON),--json $(JSON))
 
 ##@ Work on it
-test: ready test-unit test-lab ## all tests, from nothing (ARGS="-k word" for a part)
+test: ready test-unit test-lab ## all tests, from nothing
 
-test-unit: venv ## the tests that need no cluster, in seconds
+test-unit: venv ## the tests that need no cluster, in seconds (ARGS="-k word")
 	@$(BIN)/pytest -m "not lab" -n 2 $(ARGS)
 
-test-lab: ready ## the tests on the embedded cluster
+test-lab: ready ## the tests on the embedded cluster (ARGS="-k word")
 	@$(BIN)/pytest -m lab $(ARGS)
 
 check: check-format check-lint check-types check-imports check-crds ## format, lint, types, import contracts, drift
