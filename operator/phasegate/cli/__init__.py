@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""The commands: `phasegate`, which is also `kubectl phasegate`."""
