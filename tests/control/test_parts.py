@@ -250,6 +250,15 @@ def deployment(conditions: list[dict[str, Any]] | None = None) -> dict[str, Any]
     }
 
 
+SERVICES = frozenset({"d"})
+
+
+def test_a_workload_without_its_service_is_not_ready() -> None:
+    (found,) = workloads_of([deployment()], [], frozenset())
+    assert found.ready == 0
+    assert found.problem == "Service d of this agent does not exist (yet)"
+
+
 def pod(**container: Any) -> dict[str, Any]:
     return {
         "metadata": {"labels": deployment()["metadata"]["labels"]},
@@ -262,25 +271,25 @@ def test_a_crash_loop_says_how_the_process_ended() -> None:
         state={"waiting": {"reason": "CrashLoopBackOff"}},
         lastState={"terminated": {"exitCode": 3, "reason": "Error"}},
     )
-    (found,) = workloads_of([deployment()], [crashing])
+    (found,) = workloads_of([deployment()], [crashing], SERVICES)
     assert found.problem == "container agent is in CrashLoopBackOff: exit code 3 Error"
 
 
 def test_a_quota_is_told_before_anything_else() -> None:
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
     waiting = pod(state={"waiting": {"reason": "ErrImagePull"}})
-    (found,) = workloads_of([deployment([failure])], [waiting])
+    (found,) = workloads_of([deployment([failure])], [waiting], SERVICES)
     assert found.problem == "exceeded quota"
 
 
 def test_a_pod_that_is_only_starting_is_no_problem() -> None:
     starting = pod(state={"waiting": {"reason": "ContainerCreating"}})
-    (found,) = workloads_of([deployment()], [starting])
+    (found,) = workloads_of([deployment()], [starting], SERVICES)
     assert found.problem is None
 
 
 def test_a_pod_of_another_revision_explains_nothing() -> None:
     other = pod(state={"waiting": {"reason": "ErrImagePull"}})
     other["metadata"] = {"labels": {"phasegate.dev/revision": "b" * 10}}
-    (found,) = workloads_of([deployment()], [other])
+    (found,) = workloads_of([deployment()], [other], SERVICES)
     assert found.problem is None

@@ -89,7 +89,10 @@ class History:
     def _read(self, process: subprocess.Popen[str], path: str) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            event = json.loads(line)
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                break  # cut off in the middle: the watch was ended
             with self._news:
                 if event["type"] == "ERROR":
                     break

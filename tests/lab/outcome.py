@@ -27,7 +27,7 @@ def outcome(story: Story) -> Json:
         "candidate": status.get("candidateRevision"),
         "running": status.get("progress"),
         "rollback": rollback and {k: rollback[k] for k in ("revision", "to", "phase", "trigger")},
-        "rejected": status["rejectedRevisions"],
+        "rejected": status.get("rejectedRevisions", []),
         "conditions": {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]},
         "finalizers": agent["metadata"].get("finalizers", []),
         "shares": shares(found["HTTPRoute"][NAME]),

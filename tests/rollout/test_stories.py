@@ -430,3 +430,125 @@ def test_missing_evidence_pauses_after_the_policys_patience_and_resumes_by_itsel
     stable.verdict = Verdict.PASS
     stable.run(40)
     assert stable.status.stable_revision == B.hash
+
+
+def required(*phases: Phase) -> tuple[Phase, ...]:
+    return tuple(phase.model_copy(update={"approval": "Required"}) for phase in phases)
+
+
+def test_an_approval_opens_the_phase_it_is_for_and_no_other() -> None:
+    world = World(spec=make_spec(required(PHASES[2], PHASES[4])))
+    world.until("Stable")
+    world.edit(B)
+    world.run(5)
+    world.act("Approve")
+    world.run(40)
+    assert world.share(B.hash) == 5
+    assert condition(world, "AwaitingApproval") == "True"
+    world.act("Approve", actor="bob")
+    world.run(40)
+    assert world.status.stable_revision == B.hash
+
+
+def test_a_late_approval_of_a_phase_does_not_open_the_next_one() -> None:
+    phases = (PHASES[2], *required(PHASES[3], PHASES[4]))
+    world = World(spec=make_spec(phases, replicas=4))
+    world.until("Stable")
+    rolling_out(world)
+    world.act("Approve")
+    world.room = 1
+    world.run(10)
+    assert world.status.step.startswith("canary-50")
+    late = world.act("Approve", actor="bob")
+    world.run(2)
+    world.room = 100
+    world.run(40)
+    assert world.outcomes[late] == "Accepted"
+    assert world.status.stable_revision == B.hash
+    by = {gate.to_phase: gate.by for gate in world.records["bot-1"].gates}
+    assert (by["canary-50"], by["full"]) == ("alice", "bob")
+
+
+def test_a_pause_while_pods_start_keeps_the_weight_where_it_is(stable: World) -> None:
+    stable.unready.add(B.hash)
+    rolling_out(stable, "Dark")
+    stable.act("Pause")
+    stable.step()
+    stable.unready.clear()
+    stable.run(5)
+    assert stable.route is not None
+    assert stable.route.mirror is None
+    assert "paused by alice" in stable.status.message
+    stable.act("Resume")
+    stable.run(80)
+    assert stable.status.stable_revision == B.hash
+
+
+def test_a_first_revision_that_serves_with_some_of_its_pods_is_not_replaced_unjudged() -> None:
+    world = World(spec=make_spec(replicas=3), room=2)
+    world.run(5)
+    assert world.status.phase == "Creating"
+    world.unready.add(B.hash)
+    world.edit(B)
+    world.run(5)
+    assert world.share(A.hash) == 100
+    assert (A.hash, "live") in world.workloads
+
+
+def test_an_action_of_a_name_used_before_is_a_decision_of_its_own(stable: World) -> None:
+    rolling_out(stable)
+    stable.act("Pause")
+    stable.step()
+    stable.outcomes.clear()
+    again = stable.act("Rollback")
+    stable.actions[0] = replace(stable.actions[0], uid="another")
+    stable.step()
+    assert stable.outcomes[again] == "Accepted"
+    assert stable.share(B.hash) == 0
+
+
+def test_every_rollback_is_announced_also_one_that_a_crash_interrupted(stable: World) -> None:
+    rolling_out(stable)
+    stable.verdict = Verdict.FAIL
+    stable.step(survive=1)
+    stable.verdict = None
+    stable.run(3)
+    assert [a.reason for a in stable.said].count("RolledBack") == 1
+
+
+def test_a_transition_whose_record_was_lost_is_recorded_with_the_next(stable: World) -> None:
+    rolling_out(stable)
+    stable.now += timedelta(seconds=30)
+    decision = stable.step(survive=1)
+    assert decision.status.last_gate is not None
+    stable.verdict = Verdict.FAIL
+    stable.run(2)
+    decisions = [(g.decision, g.to_phase) for g in stable.records["bot-1"].gates]
+    assert decisions[-2:] == [("Advanced", "canary-50"), ("RolledBack", "stable")]
+
+
+def test_a_revision_that_lost_its_traffic_to_an_edit_keeps_its_pods_for_a_while(
+    stable: World,
+) -> None:
+    rolling_out(stable)
+    stable.edit(C)
+    for _ in range(10):
+        stable.step()
+        stable.now += timedelta(seconds=2)
+    assert stable.status.candidate_revision == C.hash
+    assert (B.hash, "live") in stable.workloads
+    stable.run(20)
+    assert (B.hash, "live") not in stable.workloads
+
+
+def test_a_gateway_that_takes_a_moment_after_slow_pods_is_not_stalled(stable: World) -> None:
+    stable.unready.add(B.hash)
+    stable.edit(B)
+    stable.run(20)
+    stable.unready.clear()
+    stable.programmed = False
+    stable.step()
+    stable.step()
+    assert condition(stable, "Stalled") == "absent"
+    stable.run(10)
+    assert condition(stable, "Stalled") == "True"

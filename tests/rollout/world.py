@@ -214,7 +214,7 @@ class World:
         spec = RolloutActionSpec(
             agent="bot", verb=verb, revision=about, reason="because", actor=actor
         )
-        self.actions.append(ActionSeen(name, self.now, spec))
+        self.actions.append(ActionSeen(name, f"uid-{name}", self.now, spec))
         return name
 
     def share(self, revision: str) -> int:

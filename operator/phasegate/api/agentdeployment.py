@@ -350,6 +350,8 @@ class Progress(StatusModel):
     started_at: AwareDatetime | None = None
     """When its traffic was in place; durations and evidence count from here."""
     approved_by: Person | None = None
+    approved_phase: Name | None = None
+    """The phase that the approval is for: it opens no other."""
     hold: Hold | None = None
 
 

@@ -7,15 +7,20 @@ one is missing, weakened or not bound, no action is accepted, and the reason is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phasegate.api.errors import NotFound
+from phasegate.api.errors import ClusterError, NotFound
 from phasegate.control import kinds
 from phasegate.control.ports import Clock, Cluster, Kind, Manifest
 
 CACHED_SECONDS = 30.0
+UNKNOWN = "the admission policies cannot be read now"
+"""Nobody can tell whether identity is enforced: decisions wait, for they could be forged."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,14 @@ class IdentityCheck:
         self._known: tuple[float, str | None] | None = None
 
     async def problem(self) -> str | None:
-        """Why identity is not enforced, in a sentence; None if it is. Raises ClusterError."""
+        """Why identity is not enforced, in a sentence; None if it is, UNKNOWN if nobody can tell now."""
         now = self._clock.monotonic()
         if self._known is None or now - self._known[0] >= CACHED_SECONDS:
-            self._known = (now, await self._look())
+            try:
+                self._known = (now, await self._look())
+            except ClusterError as error:
+                _log.warning("admission policies cannot be read", extra={"error": str(error)})
+                return UNKNOWN
         return self._known[1]
 
     async def _look(self) -> str | None:

@@ -93,6 +93,9 @@ class Executor:
         outcome.recorded = version is not None and not outcome.route_failed
         outcome.errors += await self._children.keep(sight, decision, delete=outcome.recorded)
         if version is None or not outcome.recorded:
+            if sight.observed.meta.deleted is not None:  # a route nobody can write holds nothing up
+                at = version or sight.observed.meta.resource_version
+                await self._finalizer(key, sight, decision, at, outcome)
             return outcome  # what follows says that it happened
         await self._records(key, sight, decision, checkpoint, outcome)
         await self._finalizer(key, sight, decision, version, outcome)

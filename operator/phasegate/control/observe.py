@@ -15,7 +15,7 @@ from phasegate.api.base import Meta
 from phasegate.api.errors import InvalidSpec, NotFound, Refused
 from phasegate.api.rollbackpolicy import RollbackPolicySpec
 from phasegate.control import kinds
-from phasegate.control.admission import IdentityCheck
+from phasegate.control.admission import UNKNOWN, IdentityCheck
 from phasegate.control.parse import (
     actions_of,
     agent_status,
@@ -132,6 +132,8 @@ class Observer:
             self._taken(key) if stable_service is None else _nothing(),
             self._identity.problem() if pending else _nothing(),
         )
+        if identity is UNKNOWN:
+            pending, identity = (), None  # they wait; traffic does not
         problems = (
             (spec_problem, Reason.INVALID_SPEC),
             (target.problem, target.reason),
@@ -149,7 +151,11 @@ class Observer:
             revisions=stored,
             stable_service=stable_service,
             policy=policy,
-            workloads=workloads_of(children.deployments, pods),
+            workloads=workloads_of(
+                children.deployments,
+                pods,
+                frozenset(service["metadata"]["name"] for service in children.services),
+            ),
             route=route,
             rollout=rollout,
             judgement=self._evidence.judgement(key),
@@ -180,6 +186,7 @@ class Observer:
             route=await self._router.observe(agent),
             rollout=None,
             judgement=self._evidence.judgement(key),
+            partial=True,
         )
         return Sight(agent, observed, LiveChildren((), (), (), ()))
 
@@ -250,7 +257,7 @@ class Observer:
     async def _taken(self, key: Key) -> str | None:
         """Why the Service of the agent's own name cannot be made: somebody else's has that name."""
         service = await self._find(kinds.SERVICE, key, key.name)
-        if service is None or AGENT in (service["metadata"].get("labels") or {}):
+        if service is None or (service["metadata"].get("labels") or {}).get(AGENT) == key.name:
             return None  # of an agent of this name before this one: it is about to go
         return (
             f"metadata.name: a Service {key.name} that is not Phasegate's exists in this namespace; "

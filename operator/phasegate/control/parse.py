@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -87,8 +87,14 @@ def explain(error: ValidationError, root: str) -> str:
     return "; ".join(told)
 
 
-def workloads_of(deployments: Iterable[Manifest], pods: Sequence[Manifest]) -> tuple[Workload, ...]:
-    """The agent's Deployments; `pods` tell why those that are not ready are not."""
+def workloads_of(
+    deployments: Iterable[Manifest], pods: Sequence[Manifest], services: Collection[str]
+) -> tuple[Workload, ...]:
+    """The agent's Deployments; `pods` tell why those that are not ready are not.
+
+    One without its Service (`services`: names of those the agent owns) can get no request, so none
+    of its pods counts as ready.
+    """
     found = []
     for deployment in deployments:
         labels = deployment["metadata"].get("labels") or {}
@@ -99,6 +105,9 @@ def workloads_of(deployments: Iterable[Manifest], pods: Sequence[Manifest]) -> t
         ready = int((deployment.get("status") or {}).get("readyReplicas", 0))
         mine = [pod for pod in pods if _same(pod, labels)]
         problem = _problem(deployment, mine) if ready < desired else None
+        name = deployment["metadata"]["name"]
+        if name not in services:
+            ready, problem = 0, f"Service {name} of this agent does not exist (yet)"
         found.append(Workload(labels[REVISION], mode, desired, ready, problem))
     return tuple(sorted(found, key=lambda w: (w.revision, w.mode)))
 
@@ -128,7 +137,7 @@ def actions_of(manifests: Iterable[Manifest], agent: str) -> tuple[ActionSeen, .
         if spec.agent == agent:
             metadata = manifest["metadata"]
             created = datetime.fromisoformat(metadata["creationTimestamp"])
-            found.append(ActionSeen(metadata["name"], created, spec))
+            found.append(ActionSeen(metadata["name"], metadata["uid"], created, spec))
     return tuple(sorted(found, key=lambda action: (action.created, action.name)))
 
 

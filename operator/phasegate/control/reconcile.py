@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.agentrollout import EvidenceCheckpoint
 from phasegate.api.errors import ClusterError, Conflict, NotFound, PhasegateError
 from phasegate.control.execute import Executor, Outcome
-from phasegate.control.observe import EvidenceView, Observer
+from phasegate.control.observe import EvidenceView, Observer, Sight
 from phasegate.control.ports import Clock, Key
 from phasegate.control.queue import WorkQueue
 from phasegate.rollout.decide import decide
@@ -102,7 +103,7 @@ class Reconciler:
 
     async def _pass(self, key: Key) -> str:
         failing = self._failing(key)
-        sight = await (self._observer.glance(key) if failing else self._observer.observe(key))
+        sight = await (self._observer.glance(key) if failing else self._look(key))
         self._known.add(key)
         now = self._clock.now()
         decision = decide(sight.observed, now, self._settings)
@@ -115,6 +116,17 @@ class Reconciler:
         if failing and not self._failing(key) and not outcome.errors:
             self._queue.add(key)  # the traffic is safe: now everything else
         return self._look_again(key, decision, outcome)
+
+    async def _look(self, key: Key) -> Sight:
+        """Observe, and judge by the phase and the policy that were just read, not by older ones."""
+        sight = await self._observer.observe(key)
+        self._evidence.track(key, sight.observed, sight.observed.status)
+        judged = replace(
+            sight.observed,
+            judgement=self._evidence.judgement(key),
+            measured=self._evidence.measured(key),
+        )
+        return replace(sight, observed=judged)
 
     def _look_again(self, key: Key, decision: Decision, outcome: Outcome) -> str:
         if outcome.errors:

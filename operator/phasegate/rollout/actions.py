@@ -25,7 +25,7 @@ class _Refusal(Exception):
 def take_actions(draft: Draft) -> None:
     """Give every pending action its outcome, oldest first."""
     for action in draft.seen.actions:
-        if action.name in draft.status.handled_actions:
+        if action.uid in draft.status.handled_actions:
             _settle(draft, action, accepted=True, message="carried out")
             continue
         try:
@@ -33,7 +33,7 @@ def take_actions(draft: Draft) -> None:
         except _Refusal as refusal:
             _settle(draft, action, accepted=False, message=str(refusal))
         else:
-            handled = (*draft.status.handled_actions, action.name)[-HANDLED:]
+            handled = (*draft.status.handled_actions, action.uid)[-HANDLED:]
             draft.update(handled_actions=handled)
             _settle(draft, action, accepted=True, message=said)
 
@@ -81,13 +81,18 @@ def _approve(draft: Draft, action: ActionSeen) -> str:
     progress = draft.status.progress
     if progress is None or draft.seen.spec is None:
         raise _Refusal("the spec cannot be read, so it is not known what would be approved")
-    first = progress.started_at is None and progress.phase.approval == "Required"
+    first = (
+        draft.in_first_phase
+        and progress.started_at is None
+        and progress.phase.approval == "Required"
+    )
     upcoming = progress.phase if first else next_phase(draft.spec.strategy, progress.phase)
     if upcoming is None or upcoming.approval != "Required":
         raise _Refusal("no phase that needs an approval lies ahead")
-    if progress.approved_by is not None:
+    if progress.approved_by is not None and progress.approved_phase == upcoming.name:
         return f"{upcoming.name} was already approved by {progress.approved_by}"
-    draft.update(progress=progress.model_copy(update={"approved_by": action.spec.actor}))
+    approval = {"approved_by": action.spec.actor, "approved_phase": upcoming.name}
+    draft.update(progress=progress.model_copy(update=approval))
     return f"{upcoming.name} is approved"
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from phasegate.api.agentdeployment import Phase, Progress
 from phasegate.rollout.draft import Draft
-from phasegate.rollout.gate import await_approval, gate
+from phasegate.rollout.gate import await_approval, gate, say_held
 from phasegate.rollout.observed import Revision
 from phasegate.rollout.phases import mirrors, mode_of, phases_of, weight_of
 from phasegate.rollout.reasons import Reason
@@ -124,9 +124,22 @@ def phase_plan(draft: Draft, phase: Phase, stable: str, candidate: str) -> Route
     if not mirrors(phase):
         return split(stable, candidate, weight_of(phase), current)
     mode = mode_of(phase, draft.spec)
-    plan = safe_plan(stable, None, current)
+    plan = safe_plan(stable, _lingering(draft), current)
     header = HeaderRoute(candidate, mode) if phase.type == "Shadow" else None
     return RoutePlan(plan.slots, Mirror(candidate, mode, phase.mirror_percent or 100), header)
+
+
+def _lingering(draft: Draft) -> str | None:
+    """A revision that lost its traffic just before this attempt: requests to it are still in flight."""
+    current, progress = draft.seen.route.plan, draft.status.progress
+    if current is None or progress is None or not draft.in_first_phase:
+        return None
+    until = progress.entered_at + draft.settings.linger
+    if draft.now >= until:
+        return None
+    draft.look_again(until)
+    others = (s.revision for s in current.slots if s.revision != draft.status.stable_revision)
+    return next(others, None)
 
 
 def _traffic_in_place(draft: Draft, progress: Progress, stable: str, candidate: str) -> bool:
@@ -150,11 +163,15 @@ def _traffic_in_place(draft: Draft, progress: Progress, stable: str, candidate: 
         else:
             draft.say(Reason.WAITING_FOR_PODS, text)
         return False
+    if progress.hold is not None and not started:
+        _without_more(draft, stable, candidate)
+        say_held(draft, progress.hold)
+        return False
     if (
         not started
         and phase.approval == "Required"
-        and _is_first(draft)
-        and progress.approved_by is None
+        and draft.in_first_phase
+        and progress.approved_phase != phase.name
     ):
         await_approval(draft, phase)
         return False
@@ -165,7 +182,7 @@ def _traffic_in_place(draft: Draft, progress: Progress, stable: str, candidate: 
         draft.look_again(draft.settings.poll)
         return False
     if not seen.route.programmed:
-        late = draft.now - progress.entered_at > ROUTE_PATIENCE
+        late = draft.unprogrammed_for > ROUTE_PATIENCE
         draft.say(
             Reason.ROUTE_NOT_ACCEPTED if late else Reason.WAITING_FOR_ROUTE,
             f"{phase.name}: {seen.route.message or 'waiting for the gateway to accept the route'}",
@@ -203,12 +220,6 @@ def _without_more(draft: Draft, stable: str, candidate: str) -> None:
 def _serves(draft: Draft, mirror: Mirror) -> bool:
     workload = draft.seen.workload(mirror.revision, mirror.mode)
     return workload is not None and workload.ready > 0
-
-
-def _is_first(draft: Draft) -> bool:
-    """True in the first phase of an attempt, which nobody's gate led to."""
-    gate = draft.status.last_gate
-    return gate is not None and gate.decision == "Started"
 
 
 def cannot_mirror(draft: Draft, phase: Phase) -> str:

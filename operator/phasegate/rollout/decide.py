@@ -92,14 +92,14 @@ def _finish(draft: Draft) -> Decision:
     target = seen.target
     spec = seen.spec
     children = None
-    if spec is not None and draft.status.stable_revision is not None:
+    if spec is not None and draft.status.stable_revision is not None and not seen.partial:
         children = children_for(seen, spec, draft.status, draft.route, now)
     return Decision(
         status=draft.status,
         route=draft.route,
         children=children,
         store=target if target is not None and target.hash not in seen.revisions else None,
-        rollouts=_records(draft),
+        rollouts=() if seen.partial else _records(draft),
         outcomes=tuple(draft.outcomes),
         finalizer=_finalizer(draft),
         announcements=tuple(draft.announcements),
@@ -191,9 +191,9 @@ def _records(draft: Draft) -> tuple[RolloutPlan, ...]:
     started = status.current_rollout != seen.status.current_rollout
     known = None if started else seen.rollout
     gates = known.gates if known is not None else ()
-    news = draft.records or ([status.last_gate] if status.last_gate is not None else [])
-    if started:  # a pass that ends one attempt never starts another
-        news = [record for record in news if record.decision == "Started"]
+    # What the status already said comes first: its record may have been lost in a crash.
+    before = [] if started or seen.status.last_gate is None else [seen.status.last_gate]
+    news = [*before, *draft.records]
     gates = (*gates, *(record for record in news if record not in gates))
     ended = _ENDED.get(gates[-1].decision) if gates else None
     first = gates[0].at if gates else draft.now
@@ -231,7 +231,10 @@ def _rollout_spec(draft: Draft) -> AgentRolloutSpec | None:
             status.stable_revision,
         )
     stored = draft.seen.revisions.get(origin or "")
-    if revision is None or digest is None or origin is None or stored is None:
+    from_digest = stored.digest if stored is not None else None
+    if origin == status.stable_revision:
+        from_digest = status.stable_digest
+    if revision is None or digest is None or origin is None or from_digest is None:
         return None
     return AgentRolloutSpec(
         agent=draft.seen.meta.name,
@@ -239,5 +242,5 @@ def _rollout_spec(draft: Draft) -> AgentRolloutSpec | None:
         revision=revision,
         digest=digest,
         from_revision=origin,
-        from_digest=stored.digest,
+        from_digest=from_digest,
     )

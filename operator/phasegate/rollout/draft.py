@@ -47,6 +47,21 @@ class Draft:
             raise AssertionError("decided on a spec that could not be read")
         return self.seen.spec
 
+    @property
+    def in_first_phase(self) -> bool:
+        """True in the first phase of an attempt, which nobody's gate led to."""
+        gate = self.status.last_gate
+        return gate is not None and gate.decision == "Started"
+
+    @property
+    def unprogrammed_for(self) -> timedelta:
+        """How long the last status has been saying that the route is not programmed."""
+        known = (c for c in self.seen.status.conditions if c.type == "TrafficProgrammed")
+        condition = next(known, None)
+        if condition is None or condition.status == "True":
+            return timedelta(0)
+        return self.now - condition.last_transition_time
+
     def update(self, **changes: Any) -> None:
         """Change the status."""
         self.status = self.status.model_copy(update=changes)

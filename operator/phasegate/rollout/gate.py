@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from phasegate.api.agentdeployment import Phase, Progress
+from phasegate.api.agentdeployment import Hold, Phase, Progress
 from phasegate.api.quantities import format_duration, parse_duration
 from phasegate.api.rollbackpolicy import OnNoData
 from phasegate.engine.verdict import Reason as Verdicts
@@ -36,6 +36,11 @@ def await_approval(draft: Draft, phase: Phase) -> None:
     )
 
 
+def say_held(draft: Draft, hold: Hold) -> None:
+    """Say who paused, and why."""
+    draft.say(Reason.HELD_BY_PERSON, f"paused by {hold.by}: {hold.reason}")
+
+
 def gate(draft: Draft) -> None:
     """The running phase's gate: advance only if nothing speaks against it."""
     progress = draft.status.progress
@@ -63,7 +68,7 @@ def _held(draft: Draft, progress: Progress) -> bool:
     seen, phase = draft.seen, progress.phase
     share = share_problem(phase, seen.measured)
     if progress.hold is not None:
-        draft.say(Reason.HELD_BY_PERSON, f"paused by {progress.hold.by}: {progress.hold.reason}")
+        say_held(draft, progress.hold)
     elif seen.policy.problem is not None:
         draft.say(seen.policy.reason, seen.policy.problem, stalled=True)
     elif seen.spec_problem is not None:
@@ -135,12 +140,13 @@ def _next(draft: Draft, progress: Progress) -> None:
     upcoming = next_phase(draft.spec.strategy, progress.phase)
     if draft.seen.rollout is None or draft.status.last_gate not in draft.seen.rollout.gates:
         draft.say(Reason.GATE_PASSED, f"{progress.phase.name} passed: writing the record first")
-        draft.look_again(timedelta(0))
+        draft.look_again(draft.settings.poll)
         return
     if upcoming is None:
         _promote(draft, progress)
         return
-    if upcoming.approval == "Required" and progress.approved_by is None:
+    approver = progress.approved_by if progress.approved_phase == upcoming.name else None
+    if upcoming.approval == "Required" and approver is None:
         await_approval(draft, upcoming)
         return
     message = f"{progress.phase.name} passed: {_evidence(draft)}"
@@ -150,7 +156,7 @@ def _next(draft: Draft, progress: Progress) -> None:
         upcoming.name,
         Reason.GATE_PASSED,
         message,
-        progress.approved_by,
+        approver,
     )
     draft.announce(
         Reason.ADVANCED, f"{draft.status.candidate_revision}: {upcoming.name} begins; {message}"
@@ -165,9 +171,7 @@ def _promote(draft: Draft, progress: Progress) -> None:
     status = draft.status
     warm = (progress.started_at or draft.now) + parse_duration(draft.spec.standby.keep_warm)
     message = f"{progress.phase.name} passed: {_evidence(draft)}"
-    draft.record(
-        "Stable", progress.phase.name, "stable", Reason.PROMOTED, message, progress.approved_by
-    )
+    draft.record("Stable", progress.phase.name, "stable", Reason.PROMOTED, message)
     draft.announce(Reason.PROMOTED, f"{status.candidate_revision} is stable; {message}")
     draft.update(
         stable_revision=status.candidate_revision,

@@ -84,6 +84,8 @@ class ActionSeen:
     """A person's decision that has no outcome yet, oldest first."""
 
     name: str
+    uid: str
+    """Tells it from an earlier one of the same name."""
     created: datetime
     spec: RolloutActionSpec
 
@@ -121,6 +123,8 @@ class Observed:
     judgement: Judgement | None = None
     measured: Measured | None = None
     actions: tuple[ActionSeen, ...] = ()
+    partial: bool = False
+    """Only the agent and its route were read: enough to take traffic back, for nothing else."""
     identity_problem: str | None = None
     """Why nobody's identity is enforced (admission policies missing or changed): no action is accepted then."""
 

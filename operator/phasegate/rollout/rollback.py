@@ -58,7 +58,6 @@ def roll_back(
         by=by,
         since=since,
     )
-    draft.announce(Reason.ROLLED_BACK, _sentence(intent), warning=True)
     complete(draft, intent)
 
 
@@ -86,6 +85,7 @@ def complete(draft: Draft, intent: RollbackIntent) -> None:
         rejected_revisions=remember(status.rejected_revisions, intent.revision),
     )
     draft.record("RolledBack", intent.phase, "stable", intent.trigger, intent.message, intent.by)
+    draft.announce(Reason.ROLLED_BACK, _sentence(intent), warning=True)
     draft.say(Reason.ROLLED_BACK, _sentence(intent), stalled=True)
     draft.look_again(draft.settings.poll)  # until it is known to be safe
 

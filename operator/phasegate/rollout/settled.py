@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from phasegate.rollout.attempt import ROUTE_PATIENCE, cannot_mirror, start
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.observed import Revision
@@ -70,6 +68,9 @@ def _replace_first(draft: Draft) -> None:
     target, status = draft.seen.target, draft.status
     if status.phase != "Creating" or target is None or draft.seen.spec_problem is not None:
         return
+    first = draft.seen.workload(status.stable_revision, "live")
+    if first is not None and first.ready > 0:
+        return  # it serves, if not with all its pods: what comes next is judged
     if target.hash != status.stable_revision:
         draft.update(stable_revision=target.hash, stable_digest=target.digest)
         draft.announce(
@@ -83,8 +84,13 @@ def _keep_route(draft: Draft) -> None:
     stable = status.stable_revision
     if stable is None:
         return
-    if current is None and draft.seen.workload(stable, "live") is None:
+    serving = draft.seen.workload(stable, "live")
+    if current is None and serving is None:
         draft.look_again(draft.settings.poll)  # a route to a Service that is not there answers 500
+        return
+    elsewhere = current is not None and all(s.revision != stable for s in current.slots)
+    if elsewhere and (serving is None or serving.ready == 0):
+        draft.look_again(draft.settings.poll)  # nobody is moved to pods that are not there
         return
     plan = safe_plan(stable, _beside(draft), current)
     if (
@@ -133,7 +139,7 @@ def _report_stable(draft: Draft) -> None:
         draft.say(reason, text, stalled=problem is not None)
         draft.look_again(draft.settings.refresh)
     elif route_missing:
-        late = draft.now - _since(draft) > ROUTE_PATIENCE and draft.route is None
+        late = draft.unprogrammed_for > ROUTE_PATIENCE and draft.route is None
         text = seen.route.message or "waiting for the gateway to accept the route"
         draft.say(
             Reason.ROUTE_NOT_ACCEPTED if late else Reason.WAITING_FOR_ROUTE, text, stalled=late
@@ -146,11 +152,6 @@ def _report_stable(draft: Draft) -> None:
             draft.announce(Reason.STABLE, f"first revision {stable} is serving")
         if _only_stable(seen.route.plan, stable):
             draft.release = True
-
-
-def _since(draft: Draft) -> datetime:
-    ready = next((c for c in draft.status.conditions if c.type == "Ready"), None)
-    return draft.now if ready is None else ready.last_transition_time
 
 
 def _only_stable(plan: RoutePlan | None, stable: str | None) -> bool:

@@ -57,7 +57,7 @@ def test_nobody_claims_a_group_without_being_in_it(api: ApiServer) -> None:
     ("cluster_role", "allowed"),
     [
         ("phasegate-approver", {"Approve", "Reject"}),
-        ("phasegate-rollback-owner", {"Rollback", "Pause", "Resume", "Reject"}),
+        ("phasegate-rollback-owner", {"Rollback", "Pause", "Resume", "Reject", "Retry"}),
     ],
 )
 def test_each_decision_takes_its_own_verb(

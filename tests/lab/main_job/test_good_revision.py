@@ -40,12 +40,15 @@ def lived(told: Story) -> Lived:
     told.until("stable", lambda v: v["status"].get("stableRevision") == new)
     told.ready()
     tools = _tools(told)
+    rollout = told.rollout(1, "Succeeded")
+    end = seconds(rollout["status"]["endedAt"])
+    users.go_on_until("somebody after the end", lambda got: got[-1].sent > end)
     return Lived(
         old=old,
         new=new,
         versions=told.watch.seen,
         answers=users.stop(),
-        rollout=told.rollout(1, "Succeeded"),
+        rollout=rollout,
         asked_in_shadow=asked,
         asked_by_default=default,
         tools=tools,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from phasegate.adapters.kinds import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE
 from phasegate.adapters.routers.capabilities import UNKNOWN, Features, common, features_of
@@ -17,6 +17,7 @@ from phasegate.adapters.routers.httproute import (
     ports_of,
     problem_of,
     render,
+    traffic_of,
 )
 from phasegate.api.errors import ClusterError, Conflict, NotFound, Refused
 from phasegate.control.ports import Cluster, Manifest
@@ -36,6 +37,8 @@ class _Route:
     fingerprint: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)
     stamped: bool = False
+    traffic: Mapping[str, Any] | None = None
+    """What of the route is the user's, as ``spec.traffic.gatewayAPI`` would say it."""
 
     @classmethod
     def of(cls, route: Manifest) -> _Route:
@@ -45,6 +48,7 @@ class _Route:
             fingerprint=fingerprint(route),
             ports=ports_of(route),
             stamped=is_stamped(route),
+            traffic=traffic_of(route),
         )
 
 
@@ -112,9 +116,22 @@ class GatewayApiRouter:
         foreign = _foreign(agent, live)
         if foreign:
             raise Refused(foreign)
+        try:
+            await self._apply(agent, live, plan)
+        except Refused:
+            # The user's part of the route is refused. The split is not theirs to hold up: it is
+            # written with what the route says already; their part is tried again next time.
+            if live.traffic is None:
+                raise
+            spec = {**agent["spec"], "traffic": {"gatewayAPI": live.traffic}}
+            if not await self._apply({**agent, "spec": spec}, live, plan):
+                raise
+
+    async def _apply(self, agent: Manifest, live: _Route, plan: RoutePlan) -> bool:
+        """One write; False when the route says it all already."""
         desired = render(agent, plan, stamp=self._stamps(agent, live), ports=live.ports)
         if fingerprint(desired) == live.fingerprint:
-            return
+            return False
         if live.uid is not None:
             desired["metadata"]["uid"] = live.uid  # refused, should it be another one by now
         try:
@@ -123,6 +140,7 @@ class GatewayApiRouter:
             self._routes.pop(_key(agent), None)
             raise
         self._keep(agent, _Route.of(written))
+        return True
 
     async def _look(self, agent: Manifest) -> _Route:
         namespace, name = _key(agent)

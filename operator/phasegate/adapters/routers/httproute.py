@@ -101,6 +101,19 @@ def parse(route: Manifest) -> RoutePlan | None:
     )
 
 
+def traffic_of(route: Manifest) -> dict[str, Any] | None:
+    """The user's part of a route of ours, in the words of ``spec.traffic.gatewayAPI``."""
+    spec = route.get("spec") or {}
+    main = next((r for r in spec.get("rules") or () if r.get("name") == MAIN_RULE), None)
+    if main is None or not spec.get("parentRefs"):
+        return None
+    return {
+        "parentRefs": spec["parentRefs"],
+        "hostnames": spec.get("hostnames") or [],
+        "matches": main.get("matches") or [],
+    }
+
+
 def ports_of(route: Manifest) -> dict[str, int]:
     """The port of every Service that `route` sends anything to."""
     return {
