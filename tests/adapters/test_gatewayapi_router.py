@@ -213,3 +213,30 @@ async def test_the_administrators_word_reaches_route_and_decision(routes: Routes
     await mine.write(agent(), replace(CANARY, mirror=Mirror(CANDIDATE, "dark", 100)))
     backends = routes.objects["HTTPRoute", "support"]["spec"]["rules"][0]["backendRefs"]
     assert not any("filters" in backend for backend in backends)
+
+
+class Strict(Routes):
+    """An API server that refuses a route for this host."""
+
+    async def apply(self, manifest: dict[str, Any]) -> Mapping[str, Any]:
+        if "bad.example.com" in manifest["spec"].get("hostnames", ()):
+            self.calls.append("refused")
+            raise Refused("spec.hostnames: an admission webhook does not want it")
+        return await super().apply(manifest)
+
+
+async def test_what_is_refused_of_the_users_part_does_not_hold_up_the_split(
+    routes: Routes,
+) -> None:
+    strict = Strict(routes.objects)
+    one = router(strict)
+    await one.write(agent(), CANARY)
+    await one.observe(agent())
+    edited = agent()
+    edited["spec"]["traffic"]["gatewayAPI"]["hostnames"] = ["bad.example.com"]
+    back = split(STABLE, CANDIDATE, 0, CANARY)
+    await one.write(edited, back)
+    seen = await one.observe(edited)
+    assert seen.plan == back
+    with pytest.raises(Refused, match="does not want it"):
+        await one.write(edited, back)

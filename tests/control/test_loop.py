@@ -480,6 +480,25 @@ async def test_a_policy_that_is_deleted_in_mid_rollout_holds_but_goes_on_protect
         assert world.router.plan.percent(candidate) == 0
 
 
+async def test_a_policy_that_comes_back_stricter_is_what_the_phase_is_judged_by() -> None:
+    async with World().operator() as world:
+        loose = {"name": "error-rate", "rollback": {"above": "20%", "window": "5m"}}
+        world.cluster.put(policy(loose))
+        await world.stable()
+        world.apply(agent=NEW, policyRef={"name": "strict"})
+        await world.until_phase("Canary")
+        for revision in (world.status["candidateRevision"], world.status["stableRevision"]):
+            world.error_rate[revision] = 0.05
+        world.cluster.remove(kinds.ROLLBACK_POLICY, KEY.namespace, "strict")
+        await world.run(120)
+        assert world.status["phase"] == "Canary"
+        strict = {"name": "error-rate", "gate": {"below": "1%"}, "rollback": {"above": "2%"}}
+        world.cluster.put(policy(strict))
+        world.queue.add(KEY)
+        await world.run(60)
+        assert world.status["phase"] == "Canary"
+
+
 def policy(*metrics: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "phasegate.dev/v1alpha1",

@@ -97,7 +97,11 @@ class Operator:
         server = StatusServer(
             self.telemetry, healthy=lambda: self.trouble, ready=lambda: self.trouble
         )
-        await server.start(self.options.host, self.options.port)
+        try:
+            await server.start(self.options.host, self.options.port)
+        except OSError as error:
+            where = f"{self.options.host}:{self.options.port}"
+            raise ConfigError(f"cannot listen on {where}: {error.strerror}") from error
         try:
             await self._installed()
             if elector is not None:
@@ -292,7 +296,12 @@ def _first_cause(error: BaseException) -> BaseException:
 @click.option(
     "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"])
 )
-@click.option("--log-level", default="INFO", show_default=True)
+@click.option(
+    "--log-level",
+    default="INFO",
+    show_default=True,
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+)
 def operator(  # noqa: PLR0913, PLR0917 (one argument an option)
     kubeconfig: Path | None,
     context: str | None,
