@@ -145,8 +145,7 @@ def _next(draft: Draft, progress: Progress) -> None:
     if upcoming is None:
         _promote(draft, progress)
         return
-    approver = progress.approved_by if progress.approved_phase == upcoming.name else None
-    if upcoming.approval == "Required" and approver is None:
+    if upcoming.approval == "Required" and progress.approved_phase != upcoming.name:
         await_approval(draft, upcoming)
         return
     message = f"{progress.phase.name} passed: {_evidence(draft)}"
@@ -156,7 +155,7 @@ def _next(draft: Draft, progress: Progress) -> None:
         upcoming.name,
         Reason.GATE_PASSED,
         message,
-        approver,
+        progress.approved_by,
     )
     draft.announce(
         Reason.ADVANCED, f"{draft.status.candidate_revision}: {upcoming.name} begins; {message}"
@@ -171,7 +170,9 @@ def _promote(draft: Draft, progress: Progress) -> None:
     status = draft.status
     warm = (progress.started_at or draft.now) + parse_duration(draft.spec.standby.keep_warm)
     message = f"{progress.phase.name} passed: {_evidence(draft)}"
-    draft.record("Stable", progress.phase.name, "stable", Reason.PROMOTED, message)
+    draft.record(
+        "Stable", progress.phase.name, "stable", Reason.PROMOTED, message, progress.approved_by
+    )
     draft.announce(Reason.PROMOTED, f"{status.candidate_revision} is stable; {message}")
     draft.update(
         stable_revision=status.candidate_revision,
