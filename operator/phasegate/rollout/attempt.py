@@ -209,17 +209,16 @@ def _without_more(draft: Draft, stable: str, candidate: str) -> None:
         if percent
         else safe_plan(stable, candidate, current)
     )
-    if (current.mirror is None or _serves(draft, current.mirror)) and plan.slots == current.slots:
+    mirror = _served(draft, current.mirror)
+    if mirror == current.mirror and plan.slots == current.slots:
         return
-    mirror = (
-        current.mirror if current.mirror is not None and _serves(draft, current.mirror) else None
-    )
     draft.route = RoutePlan(plan.slots, mirror, current.header if mirror else None)
 
 
-def _serves(draft: Draft, mirror: Mirror) -> bool:
-    workload = draft.seen.workload(mirror.revision, mirror.mode)
-    return workload is not None and workload.ready > 0
+def _served(draft: Draft, mirror: Mirror | None) -> Mirror | None:
+    """The mirror, if there are pods to take its copies."""
+    workload = draft.seen.workload(mirror.revision, mirror.mode) if mirror is not None else None
+    return mirror if workload is not None and workload.ready > 0 else None
 
 
 def cannot_mirror(draft: Draft, phase: Phase) -> str:
