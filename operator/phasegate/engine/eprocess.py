@@ -10,10 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Final
+
+from phasegate.engine.packing import Floats
 
 NEVER: Final = -1e9
 """The logarithm of "no mass", and a time before all times: finite, so state stays plain JSON."""
+AT_START: Final = 1 / 3
+"""Share of a test's mass that is spent when the phase begins: most bad revisions are bad at once."""
+GENTLE: Final = 3
+"""Alternatives of the two grids below that are only a little worse than the null."""
 _NEARLY: Final = 0.8
 """Scrapes are not perfectly regular: a round may be this much shorter than it should be."""
 
@@ -33,20 +40,21 @@ class Grid:
 
     def costs(self, odds: float) -> list[float]:
         """What a call that is not bad adds (nats), for each alternative."""
-        top = math.log1p(odds)
-        return [top - math.log1p(ratio * odds) for ratio in self.ratios]
+        log1p = math.log1p
+        top = log1p(odds)
+        return [top - log1p(ratio * odds) for ratio in self.ratios]
 
 
-RATE_GRID: Final = Grid(1.25, 1.6, 2.0, 3.0, 5.0, 10.0, 30.0, 300.0)
+RATE_GRID: Final = Grid(1.3, 1.8, 2.7, 5.0, 15.0, 150.0)
 """Alternatives of an absolute test: multiples of the odds of the limit."""
-RATIO_GRID: Final = Grid(1.25, 1.6, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+RATIO_GRID: Final = Grid(1.35, 1.8, 2.7, 5.0, 13.0, 70.0)
 """Alternatives of a relative test: multiples of the tolerated ratio."""
 
 
 def logsumexp(values: Sequence[float]) -> float:
     """The logarithm of Σ e^v, without overflow."""
-    top = max(values)
-    return top + math.log(sum([math.exp(value - top) for value in values]))
+    top, exp = max(values), math.exp
+    return top + math.log(sum([exp(value - top) for value in values]))
 
 
 def log_factors(bad: float, calls: float, costs: Sequence[float], grid: Grid) -> list[float]:
@@ -70,23 +78,30 @@ def log_factors(bad: float, calls: float, costs: Sequence[float], grid: Grid) ->
 
 @dataclass(frozen=True, slots=True)
 class Tempo:
-    """How a Suspicion restarts and how fast it may grow.
+    """How a Suspicion restarts, how fast it may grow, and how far.
 
-    Half of the starting mass is spent at `start`, half evenly over the blocks of the planned
-    duration: that makes it a change detector. What one round may add is bounded, so that a burst
-    must last to convince.
+    `AT_START` of the mass is spent at `start`, the rest evenly over the planned duration, a little
+    with every round: that makes it a change detector. What one round may add is bounded, so that a
+    burst must last to convince.
     """
 
     start: float
-    block_seconds: float
-    blocks: float
-    """Blocks in the planned duration."""
+    planned_seconds: float
     need: float
     """Nats that a restart in mid-phase needs to convince."""
     share: float
     """Share of `need` that one round may add; twice that after a round without calls."""
     round_seconds: float
     """A round lasts about this long at least, however fast the scrapes are."""
+    gentle: int = 0
+    """The first so many alternatives may add half as much only: what is a little worse has to last
+    longer than what is much worse, or a few bursts in an hour would look like it."""
+    ceiling: float = math.inf
+    """Nats beyond which a component does not grow: what is over has to be forgotten some day."""
+
+    def released(self, at: float) -> float:
+        """Mass set free until `at`; one at the end of the planned duration, more after it."""
+        return AT_START + (1 - AT_START) * max(0.0, at - self.start) / self.planned_seconds
 
 
 @dataclass(slots=True)
@@ -97,13 +112,14 @@ class Suspicion:
     supermartingale and a constant is a supermartingale, so every look inside a round is valid too.
     """
 
-    base: list[float]
+    base: Floats
     """ln of each component at the start of the round."""
-    gain: list[float]
+    gain: Floats
     """What the round has added so far, before the bound."""
-    room: float = 0.0
-    """What the round may add at most."""
-    block: int = -1
+    room: Floats
+    """What the round may add at most, by component."""
+    released: float = 0.0
+    """Mass that has been set free."""
     round_at: float = NEVER
     busy_at: float = NEVER
     """The latest step that had calls."""
@@ -112,10 +128,10 @@ class Suspicion:
     def over(cls, grid: Grid) -> Suspicion:
         """Without any mass yet."""
         count = len(grid.ratios)
-        return cls([NEVER] * count, [0.0] * count)
+        return cls([NEVER] * count, [0.0] * count, [0.0] * count)
 
     def begin_round(self, tempo: Tempo, at: float) -> None:
-        """Close the round that was, and free the mass of the blocks that began.
+        """Close the round that was, and free the mass of the time since.
 
         Nothing happens while the round is still short: gains and losses of fast scrapes even out
         before the bound is applied.
@@ -123,40 +139,48 @@ class Suspicion:
         if at - self.round_at < _NEARLY * tempo.round_seconds:
             return
         idle = self.busy_at < self.round_at
-        for k, gain in enumerate(self.gain):
-            self.base[k] = max(NEVER, self.base[k] + min(gain, self.room))
-            self.gain[k] = 0.0
-        self.room = tempo.share * tempo.need * (2 if idle else 1)
-        self.round_at = at
-        self._restart(tempo, at)
-
-    def _restart(self, tempo: Tempo, at: float) -> None:
-        block = max(0, math.floor((at - tempo.start) / tempo.block_seconds))
-        if block == self.block:
-            return
-        mass = 0.5 * (block - max(self.block, 0)) / tempo.blocks + (0.5 if self.block < 0 else 0.0)
-        self.base = [logsumexp((base, math.log(mass))) for base in self.base]
-        self.block = block
+        released = max(self.released, tempo.released(at))
+        fresh = math.log(released - self.released) if released > self.released else NEVER
+        ceiling, exp, log1p = tempo.ceiling, math.exp, math.log1p
+        base = []
+        for part in self._parts():
+            grown = part if part < ceiling else ceiling
+            apart = grown - fresh
+            # The logarithm of the sum.
+            base.append(grown + log1p(exp(-apart)) if apart > 0 else fresh + log1p(exp(apart)))
+        count = len(base)
+        room = tempo.share * tempo.need * (2 if idle else 1)
+        self.base, self.gain = base, [0.0] * count
+        self.room = [room / 2] * tempo.gentle + [room] * (count - tempo.gentle)
+        self.released, self.round_at = released, at
 
     def update(self, at: float, factors: Sequence[float], *, bounded: bool = True) -> None:
         """Multiply by a step's factors (nats); an unbounded step does not use the room."""
         self.busy_at = at
         if bounded:
-            self.gain = [gain + factor for gain, factor in zip(self.gain, factors, strict=True)]
+            self.gain = list(map(add, self.gain, factors))
         else:
-            self.base = [base + factor for base, factor in zip(self.base, factors, strict=True)]
+            self.base = list(map(add, self.base, factors))
 
     def log_e(self) -> float:
         """The evidence now, in nats: the mean over the components."""
-        parts = [
-            base + min(gain, self.room) for base, gain in zip(self.base, self.gain, strict=True)
+        return logsumexp(self._parts()) - math.log(len(self.base))
+
+    def reaches(self, need: float) -> bool:
+        """Whether the evidence is at least so many nats; a mean is at most its largest part."""
+        return max(self._parts()) >= need and self.log_e() >= need
+
+    def _parts(self) -> list[float]:
+        return [
+            base + (gain if gain < room else room)
+            for base, gain, room in zip(self.base, self.gain, self.room, strict=True)
         ]
-        return logsumexp(parts) - math.log(len(parts))
 
     def copy(self) -> Suspicion:
         """An independent copy."""
+        # Lists are replaced, never changed in place.
         return Suspicion(
-            self.base[:], self.gain[:], self.room, self.block, self.round_at, self.busy_at
+            self.base, self.gain, self.room, self.released, self.round_at, self.busy_at
         )
 
 
@@ -168,7 +192,7 @@ class Clearance:
     without end, so calls that turn bad undo a Pass soon. min(supermartingale, constant) is one.
     """
 
-    level: list[float]
+    level: Floats
     """ln of each component."""
 
     @classmethod
@@ -178,9 +202,8 @@ class Clearance:
 
     def update(self, factors: Sequence[float], ceiling: float) -> None:
         """Multiply by a step's factors (nats), up to the ceiling."""
-        self.level = [
-            min(ceiling, level + factor) for level, factor in zip(self.level, factors, strict=True)
-        ]
+        grown = map(add, self.level, factors)
+        self.level = [level if level < ceiling else ceiling for level in grown]
 
     def log_e(self) -> float:
         """The evidence now, in nats: the mean over the components."""
@@ -188,4 +211,4 @@ class Clearance:
 
     def copy(self) -> Clearance:
         """An independent copy."""
-        return Clearance(self.level[:])
+        return Clearance(self.level)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from phasegate.engine.kinds.base import Step, Tracker
+from phasegate.engine.kinds.base import Moment, Step, Tracker
+from phasegate.engine.kinds.threshold import ThresholdCheck
+from phasegate.engine.packing import LastValues
 from phasegate.engine.plan import EvidencePlan
 from phasegate.engine.samples import Arm
-from phasegate.engine.timeline import FORGET_SECONDS, Reading, Rhythm
+from phasegate.engine.timeline import FORGET_SECONDS, Reading, Rhythm, Route
 from phasegate.engine.verdict import CheckVerdict
 
 LOOKBACK_SECONDS = 300.0
@@ -20,7 +22,7 @@ before it have an origin."""
 class Ledger:
     """What must be remembered of the samples themselves."""
 
-    values: dict[str, tuple[str, float]] = field(default_factory=dict)
+    values: LastValues = field(default_factory=dict)
     """Per series: its target and the last value."""
     targets: dict[str, Rhythm] = field(default_factory=dict)
     waiting: dict[str, float] = field(default_factory=dict)
@@ -31,6 +33,10 @@ class Ledger:
     calls: dict[Arm, float] = field(default_factory=lambda: {"candidate": 0.0, "baseline": 0.0})
     newest: dict[Arm, float] = field(default_factory=dict)
     """Scrape time of the newest counter sample."""
+    spent: float = 0.0
+    """What the candidate's calls have cost, where the plan asks for it."""
+    unpriced: float = 0.0
+    """What the candidate used that nobody knows the price of."""
 
     def copy(self) -> Ledger:
         """An independent copy."""
@@ -42,6 +48,8 @@ class Ledger:
             self.stepped_at,
             dict(self.calls),
             dict(self.newest),
+            self.spent,
+            self.unpriced,
         )
 
 
@@ -52,72 +60,78 @@ class Fold:
     breach is seen with the sample that shows it, whenever the baseline's own scrape is due.
     """
 
-    __slots__ = ("_plan", "_volume", "ledger", "trackers")
+    __slots__ = ("_begins", "_plan", "_said", "_volume", "ledger", "trackers")
 
     def __init__(self, plan: EvidencePlan, ledger: Ledger, trackers: Sequence[Tracker]) -> None:
         self._plan = plan
         self._volume = str(plan.volume)
+        # While its metric warms up, a tracker is shown nothing of either arm.
+        self._begins = tuple(plan.start + check.warm_up for check in plan.checks)
         self.ledger = ledger
         self.trackers = tuple(trackers)
+        self._said: tuple[bool, tuple[tuple[CheckVerdict, ...], ...]] | None = None
 
     def copy(self) -> Fold:
         """An independent copy."""
         trackers = [tracker.copy() for tracker in self.trackers]
         return Fold(self._plan, self.ledger.copy(), trackers)
 
-    def add(self, at: float, readings: Sequence[Reading]) -> None:
+    def add(self, at: float, readings: Iterable[Reading]) -> None:
         """All readings of one scrape time; times come in order."""
-        candidate = [reading for reading in readings if reading.arm == "candidate"]
-        baseline = [reading for reading in readings if reading.arm == "baseline"]
-        counted: dict[Arm, dict[str, float]] = {
-            "candidate": self._count(at, candidate),
-            "baseline": self._count(at, baseline),
-        }
-        for reading in readings:
-            self._scraped(at, reading)
-        if at <= self._plan.start:
+        self._said = None
+        counted: dict[Arm, dict[str, float]] = {"candidate": {}, "baseline": {}}
+        pods: dict[str, Route] = {}
+        values, before_phase = self.ledger.values, at <= self._plan.start
+        for route, value in readings:
+            if not before_phase:
+                amount, increments = self._increment(route, value), counted[route.arm]
+                for part in route.parts:
+                    increments[part] = increments.get(part, 0.0) + amount
+            values[route.key] = (route.target, value)
+            if route.target not in pods or not route.late:
+                pods[route.target] = route
+        for route in pods.values():
+            self._scraped(at, route)
+        if before_phase:
             return
-        for arm, increments in counted.items():
-            self.ledger.calls[arm] += increments.get(self._volume, 0.0)
+        self._spend(at, counted["candidate"])
         waiting = self.ledger.waiting
         for part, amount in counted["baseline"].items():
             waiting[part] = waiting.get(part, 0.0) + amount
-        if candidate:
-            self._step(at, {reading.target for reading in candidate}, counted["candidate"])
+        for arm, increments in counted.items():
+            self.ledger.calls[arm] += increments.get(self._volume, 0.0)
+        candidates = {name for name, route in pods.items() if route.arm == "candidate"}
+        if candidates:
+            self._step(at, candidates, counted["candidate"])
 
-    def _count(self, at: float, readings: Sequence[Reading]) -> dict[str, float]:
-        """Increments by part since each series' last sample."""
-        increments: dict[str, float] = {}
-        if at <= self._plan.start:
-            return increments
-        for reading in readings:
-            amount = self._increment(reading)
-            for part in reading.parts:
-                increments[part] = increments.get(part, 0.0) + amount
-        return increments
-
-    def _increment(self, reading: Reading) -> float:
-        before = self.ledger.values.get(reading.key)
+    def _increment(self, route: Route, value: float) -> float:
+        before = self.ledger.values.get(route.key)
         if before is not None:
             # A counter that fell was reset: what it shows now was counted since.
-            return reading.value - before[1] if reading.value >= before[1] else reading.value
+            return value - before[1] if value >= before[1] else value
         # A label value seen for the first time was born at its first call, and a candidate's pod in
         # this phase. A baseline's pod may be old: what it counted before is not of this phase.
-        born = reading.arm == "candidate" or reading.target in self.ledger.targets
-        return reading.value if born else 0.0
+        # Where series outlive revisions that is so of the candidate, too.
+        new = route.arm == "candidate" and not self._plan.lasting
+        return value if new or route.target in self.ledger.targets else 0.0
 
-    def _scraped(self, at: float, reading: Reading) -> None:
+    def _spend(self, at: float, increments: Mapping[str, float]) -> None:
+        if self._plan.spend is not None:
+            self.ledger.spent += self._plan.spend.value(increments, at)
+            self.ledger.unpriced += len(self._plan.spend.unknown(increments, at))
+
+    def _scraped(self, at: float, route: Route) -> None:
         ledger = self.ledger
-        rhythm = ledger.targets.setdefault(reading.target, Rhythm(at))
+        rhythm = ledger.targets.setdefault(route.target, Rhythm(at))
         if at > rhythm.last:
             rhythm.gap, rhythm.last = at - rhythm.last, at
-        ledger.values[reading.key] = (reading.target, reading.value)
-        ledger.newest[reading.arm] = at
+        if not route.late:
+            ledger.newest[route.arm] = at
 
-    def originate(self, reading: Reading) -> None:
+    def originate(self, route: Route, value: float) -> None:
         """A baseline series first seen too late to be counted: the value is its origin."""
-        if reading.arm == "baseline" and reading.key not in self.ledger.values:
-            self.ledger.values[reading.key] = (reading.target, reading.value)
+        if route.arm == "baseline" and route.key not in self.ledger.values:
+            self.ledger.values[route.key] = (route.target, value)
 
     def _step(self, at: float, pods: set[str], increments: Mapping[str, float]) -> None:
         ledger = self.ledger
@@ -142,8 +156,9 @@ class Fold:
         )
         ledger.waiting = {}
         ledger.stepped_at = at
-        for tracker in self.trackers:
-            tracker.step(step)
+        for tracker, begins in zip(self.trackers, self._begins, strict=True):
+            if step.since >= begins:
+                tracker.step(step)
 
     def _forget(self, at: float) -> None:
         """Drop baseline pods that are gone. A candidate's would count again from zero if it came."""
@@ -162,8 +177,17 @@ class Fold:
         """Rollback verdicts reached so far."""
         return tuple(verdict for tracker in self.trackers for verdict in tracker.failures())
 
+    def verdicts(self, moment: Moment) -> tuple[tuple[CheckVerdict, ...], ...]:
+        """What the trackers say now, by check. It is asked for more often than anything changes."""
+        fresh = moment.candidate_fresh
+        ages = any(isinstance(check, ThresholdCheck) for check in self._plan.checks)
+        if self._said is None or self._said[0] != fresh or ages:
+            self._said = (fresh, tuple(tracker.judge(moment) for tracker in self.trackers))
+        return self._said[1]
+
     def observe(self, at: float, results: Mapping[str, Mapping[str, float]]) -> None:
         """Results of queries at a time: by part, then by series."""
-        if at > self._plan.start:
-            for tracker in self.trackers:
+        self._said = None
+        for tracker, begins in zip(self.trackers, self._begins, strict=True):
+            if at > begins:
                 tracker.observe(at, results)

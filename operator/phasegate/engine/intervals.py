@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from phasegate.engine.eprocess import RATE_GRID, Grid, log_factors, logsumexp
+from phasegate.engine.eprocess import RATE_GRID, Grid
 
 _SIDE: Final = 40.0
 """Each side errs with a probability of 1/40: 95 % together, at every look at once."""
@@ -15,6 +16,7 @@ _EDGE: Final = 40.0
 """No bound is looked for beyond odds of e^-40 and e^40."""
 _EXACT: Final = 0.01
 """Nats within which a bound is exact."""
+_STEPS: Final = 40
 
 
 @lru_cache(maxsize=4096)
@@ -33,26 +35,47 @@ def rate_interval(bad: float, calls: float) -> tuple[float, float]:
 
 
 def _solve(bad: float, calls: float, side: float, grid: Grid) -> float:
-    """The rate on one side of the estimate where the test against it reaches 40."""
+    """The rate on one side of the estimate where the test against it reaches 40.
 
-    def excess(log_odds: float) -> float:
-        factors = log_factors(bad, calls, grid.costs(math.exp(log_odds)), grid)
-        return logsumexp(factors) - math.log(_SIDE * len(factors))
-
-    kept = math.log((bad + 0.5) / (calls - bad + 0.5))
-    missing, width = excess(kept), math.sqrt(8 / (bad + 0.5) + 8 / (calls - bad + 0.5))
-    excluded = kept + side * width
-    while (surplus := excess(excluded)) < 0:
-        if abs(excluded) > _EDGE:
-            return 0.0 if side < 0 else 1.0
-        kept, missing, width = excluded, surplus, 2 * width
-        excluded += side * width
-    while surplus > _EXACT and abs(excluded - kept) > 1e-6:
-        # Regula falsi with halving (Illinois), from the excluded end.
-        between = (kept * surplus - excluded * missing) / (surplus - missing)
-        found = excess(between)
-        if found >= 0:
-            excluded, surplus, missing = between, found, missing / 2
+    Newton's method on the log odds, kept between a rate that is not excluded and one that is.
+    """
+    offsets = [bad * log for log in grid.logs]
+    good = calls - bad
+    kept = math.log((bad + 0.5) / (good + 0.5))
+    excluded = side * _EDGE
+    if _excess(excluded, calls, offsets, grid)[0] < 0:
+        return (1 + side) / 2
+    at = kept + side * math.sqrt(8 / (bad + 0.5) + 8 / (good + 0.5))
+    for _ in range(_STEPS):
+        if not min(kept, excluded) < at < max(kept, excluded):
+            at = (kept + excluded) / 2
+        excess, slope = _excess(at, calls, offsets, grid)
+        if 0 <= excess <= _EXACT:
+            return 1 / (1 + math.exp(-at))
+        if excess < 0:
+            kept = at
         else:
-            kept, missing, surplus = between, found, surplus / 2
+            excluded = at
+        at = at - (excess - _EXACT / 2) / slope if slope else math.nan
     return 1 / (1 + math.exp(-excluded))
+
+
+def _excess(
+    log_odds: float, calls: float, offsets: Sequence[float], grid: Grid
+) -> tuple[float, float]:
+    """Nats of the test against a rate beyond 40, and their derivative by its log odds."""
+    odds = math.exp(log_odds)
+    top = math.log1p(odds)
+    likely = [
+        offset + calls * (top - math.log1p(ratio * odds))
+        for offset, ratio in zip(offsets, grid.ratios, strict=True)
+    ]
+    most = max(likely)
+    weights = [math.exp(value - most) for value in likely]
+    total = sum(weights)
+    rates = sum(
+        weight * ratio * odds / (1 + ratio * odds)
+        for weight, ratio in zip(weights, grid.ratios, strict=True)
+    )
+    excess = most + math.log(total / (_SIDE * len(weights)))
+    return excess, calls * (odds / (1 + odds) - rates / total)

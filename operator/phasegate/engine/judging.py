@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from phasegate.engine.fold import Fold
@@ -13,6 +14,8 @@ from phasegate.engine.verdict import CheckVerdict, Judgement, Reason, Verdict
 
 _HOLDS: Final = (
     Reason.NO_DATA,
+    Reason.NO_PRICE,
+    Reason.NO_EDGE,
     Reason.ALERT_BREACHED,
     Reason.SHARED_CAUSE,
     Reason.BREACHED,
@@ -36,9 +39,9 @@ def judge(plan: EvidencePlan, fold: Fold, failed: Sequence[CheckVerdict], now: f
     )
     final = {verdict.check: verdict for verdict in failed}
     checks = tuple(
-        final.get(verdict.check, verdict)
-        for tracker in fold.trackers
-        for verdict in tracker.judge(moment)
+        final.get(verdict.check) or _warming(check.warm_up - (now - plan.start), verdict)
+        for check, said in zip(plan.checks, fold.verdicts(moment), strict=True)
+        for verdict in said
     )
     verdict, reason, message = _decide(plan, moment, checks, seen="candidate" in ledger.newest)
     return Judgement(
@@ -51,6 +54,7 @@ def judge(plan: EvidencePlan, fold: Fold, failed: Sequence[CheckVerdict], now: f
         baseline_calls=ledger.calls["baseline"],
         candidate_fresh=moment.candidate_fresh,
         baseline_fresh=fresh.get("baseline", False),
+        spent=ledger.spent if plan.spend is not None and not ledger.unpriced else None,
     )
 
 
@@ -78,6 +82,18 @@ def _decide(
         text += f" of at least {stretch(plan.min_seconds)}"
         return Verdict.INCONCLUSIVE, Reason.MIN_DURATION, text
     return Verdict.PASS, Reason.WITHIN_LIMIT, f"all checks pass on {number(calls)} calls"
+
+
+def _warming(seconds: float, verdict: CheckVerdict) -> CheckVerdict:
+    """The verdict of a check that does not count for so many seconds yet."""
+    if seconds <= 0 or verdict.verdict == Verdict.FAIL:
+        return verdict
+    return replace(
+        verdict,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=Reason.TOO_FEW_SAMPLES,
+        message=f"warming up: counts from {stretch(seconds)} from now on",
+    )
 
 
 def _holds(check: CheckVerdict) -> bool:

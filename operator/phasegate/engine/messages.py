@@ -66,3 +66,11 @@ def ratio(value: float | None) -> str:
     if value is None:
         return "no ratio"
     return "infinitely many times" if math.isinf(value) else f"{value:.3g}x"
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """An amount with its unit: 0.0712 → 0.0712 USD; 7412 → 7,412 tokens; None → no calls."""
+    if value is None:
+        return "no calls"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text} {unit}" if unit else text

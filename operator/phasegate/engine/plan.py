@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from phasegate.engine.amounts import Amount
 from phasegate.engine.checks import CheckSpec
 from phasegate.engine.kinds.base import Settings
+from phasegate.engine.prices import Priced
 from phasegate.engine.selectors import Selector
 from phasegate.engine.sources import AGENT_CONTRACT
 
@@ -30,13 +32,22 @@ class EvidencePlan:
     checks: tuple[CheckSpec, ...]
     volume: Selector = AGENT_CONTRACT.calls
     """What counts calls, for the minimum of samples and the measured share."""
+    spend: Amount | Priced | None = None
+    """What the calls cost in US dollars, where a budget asks for it."""
+    lasting: bool = False
+    """Series outlive revisions (they are of a place in the route): what one had counted before it
+    was first seen is not this candidate's."""
     dispersion: tuple[tuple[str, float], ...] = ()
     """Per check, from the baseline's history (see dispersion.py); absent is one."""
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the plan: stored state of another plan does not fit."""
-        return hashlib.blake2b(repr(self).encode(), digest_size=8).hexdigest()
+        """Identity of the plan: stored state of another plan does not fit.
+
+        Without the dispersion: that is measured, and a phase keeps what it began with.
+        """
+        plain = replace(self, dispersion=())
+        return hashlib.blake2b(repr(plain).encode(), digest_size=8).hexdigest()
 
     @property
     def settings(self) -> Settings:

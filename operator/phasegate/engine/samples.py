@@ -26,6 +26,9 @@ class Series:
     labels: tuple[tuple[str, str], ...]
     """Sorted, with the pod; the identity of the series within its arm."""
     samples: tuple[tuple[float, float], ...]
+    late: bool = False
+    """For late checks only: reviews go on when the pods they are about are gone, so they are no
+    sign of life of the arm."""
 
     @property
     def key(self) -> str:

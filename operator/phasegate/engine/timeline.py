@@ -23,18 +23,19 @@ _MANY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """One sample of one series, with where it goes."""
+class Route:
+    """Where the samples of one series go."""
 
     key: str
     target: str
     arm: Arm
     parts: tuple[str, ...]
-    value: float = 0.0
+    late: bool = False
+    """It says nothing about whether the arm is scraped (see samples.py)."""
 
-    def worth(self, value: float) -> Reading:
-        """The same series with another value."""
-        return Reading(self.key, self.target, self.arm, self.parts, value)
+
+Reading = tuple[Route, float]
+"""One sample of one series."""
 
 
 @dataclass(slots=True)
@@ -57,13 +58,20 @@ class Timeline:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def add(self, at: float, reading: Reading) -> None:
-        """Add a reading. Of two values at one time the larger stays, whichever came first."""
-        readings = self._pending.setdefault(at, {})
-        before = readings.get(reading.key)
-        if before is None or before.value < reading.value:
-            readings[reading.key] = reading
-        self.heard(at, reading.target)
+    def add(self, at: float, route: Route, value: float) -> bool:
+        """Add a reading; whether that changes anything.
+
+        Of two values at one time the larger stays, whichever came first.
+        """
+        readings = self._pending.get(at)
+        if readings is None:
+            readings = self._pending[at] = {}
+        before = readings.get(route.key)
+        if before is not None and before[1] >= value:
+            return False
+        readings[route.key] = (route, value)
+        self.heard(at, route.target)
+        return True
 
     def heard(self, at: float, target: str) -> None:
         """A target was scraped, whatever becomes of the sample: from now on it is waited for."""

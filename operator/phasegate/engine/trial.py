@@ -53,6 +53,10 @@ class Trial:
         """Evidence in nats."""
         return self.suspicion.log_e()
 
+    def reaches(self, need: float) -> bool:
+        """Whether the evidence is at least so many nats."""
+        return self.suspicion.reaches(need)
+
     def copy(self) -> Trial:
         """An independent copy."""
         trailing = None if self.trailing is None else self.trailing.copy()

@@ -28,6 +28,10 @@ class Reason(StrEnum):
     """Inside the gate, and the rollback level is excluded beyond chance."""
     NO_DATA = "NoData"
     """No fresh samples, or none at all."""
+    NO_PRICE = "NoPrice"
+    """A model answered that the price table does not know, so its cost cannot be told."""
+    NO_EDGE = "NoEdge"
+    """The histogram has no bucket edge where the level could be tested."""
     TOO_FEW_SAMPLES = "TooFewSamples"
     MIN_DURATION = "MinDuration"
     """Everything passes; the phase's minimum duration is not over."""
@@ -68,6 +72,8 @@ class CheckVerdict:
     """Onset: where the stretch begins that speaks most against the candidate."""
     odds: float | None = None
     """Evidence against chance, to one; compare with checks / falseRollbackRate."""
+    warning: str = ""
+    """Early warning: the trend that speaks against the candidate though nothing is breached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +90,10 @@ class Judgement:
     baseline_calls: float
     candidate_fresh: bool
     baseline_fresh: bool
+    spent: float | None = None
+    """US dollars the candidate's calls have cost in the phase; None: not asked for, or not known."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Early warnings, one sentence each: what gets worse though nothing is breached."""
+        return tuple(f"{check.check}: {check.warning}" for check in self.checks if check.warning)

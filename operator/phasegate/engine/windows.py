@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import add, sub
 from typing import Final, NamedTuple
+
+from phasegate.engine.packing import Floats, Rows
 
 _BINS: Final = 30
 """Bins of a trailing window: it is right to 1/30 of its length."""
+MOST_EVIDENCE: Final = 50.0
+"""Nats that a stretch remembers at most, far more than convict: what recovers must once be over."""
 
 
 class Counts(NamedTuple):
@@ -53,24 +58,26 @@ class Trailing:
     """Counts of the latest `seconds`."""
 
     seconds: float
-    bins: list[tuple[int, Counts]] = field(default_factory=list)
+    bins: Rows = field(default_factory=list)
+    """(number of the bin, counts), the oldest first."""
 
     def add(self, at: float, counts: Counts) -> None:
         """Add counts at a time not before the last one's."""
-        index = int(at // (self.seconds / _BINS))
+        index = at // (self.seconds / _BINS)
         if self.bins and self.bins[-1][0] == index:
-            self.bins[-1] = (index, self.bins[-1][1].plus(counts))
+            _, *before = self.bins[-1]
+            self.bins[-1] = (index, *map(add, before, counts))
             return
-        self.bins.append((index, counts))
+        self.bins.append((index, *counts))
         while self.bins[0][0] <= index - _BINS:
             self.bins.pop(0)
 
     def counts(self) -> Counts:
         """The sum, as of the time of the last addition."""
-        total = Counts()
-        for _, counts in self.bins:
-            total = total.plus(counts)
-        return total
+        if not self.bins:
+            return Counts()
+        _, *sums = map(sum, zip(*self.bins, strict=True))
+        return Counts(*sums)
 
     def copy(self) -> Trailing:
         """An independent copy."""
@@ -82,7 +89,7 @@ class Stretch(NamedTuple):
 
     since: float
     evidence: float = 0.0
-    """Log likelihood ratio over the stretch, in nats, unbounded."""
+    """Log likelihood ratio over the stretch, in nats, up to MOST_EVIDENCE."""
     counts: Counts = Counts()
 
 
@@ -90,26 +97,39 @@ class Stretch(NamedTuple):
 class Onset:
     """Since when, and with which counts, the candidate looks worst: one stretch per alternative."""
 
-    stretches: list[Stretch]
+    evidence: Floats
+    """By alternative."""
+    origins: Rows
+    """By alternative: since when, and the sum of counts before."""
+    seen: Counts = field(default_factory=Counts)
+    """The sum of all counts."""
 
     @classmethod
     def over(cls, alternatives: int, start: float) -> Onset:
         """Nothing seen yet."""
-        return cls([Stretch(start)] * alternatives)
+        return cls([0.0] * alternatives, [(start, *Counts())] * alternatives)
 
     def update(self, since: float, factors: Sequence[float], counts: Counts) -> None:
         """Add a step that began at `since`; a stretch without evidence begins anew with it."""
-        for k, (stretch, factor) in enumerate(zip(self.stretches, factors, strict=True)):
-            if stretch.evidence > 0:
-                both = stretch.counts.plus(counts)
-                self.stretches[k] = Stretch(stretch.since, stretch.evidence + factor, both)
+        here = (since, *self.seen)
+        evidence, origins = [], []
+        for before, origin, factor in zip(self.evidence, self.origins, factors, strict=True):
+            if before > 0:
+                evidence.append(min(before + factor, MOST_EVIDENCE))
+                origins.append(origin)
             else:
-                self.stretches[k] = Stretch(since, factor, counts)
+                evidence.append(factor)
+                origins.append(here)
+        self.evidence, self.origins = evidence, origins
+        self.seen = self.seen.plus(counts)
 
     def worst(self) -> Stretch:
         """The stretch with the most evidence against the candidate."""
-        return max(self.stretches, key=lambda stretch: stretch.evidence)
+        evidence = max(self.evidence)
+        since, *before = self.origins[self.evidence.index(evidence)]
+        return Stretch(since, evidence, Counts(*map(sub, self.seen, before)))
 
     def copy(self) -> Onset:
         """An independent copy."""
-        return Onset(self.stretches[:])
+        # Lists are replaced, never changed in place.
+        return Onset(self.evidence, self.origins, self.seen)

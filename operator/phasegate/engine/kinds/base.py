@@ -10,10 +10,15 @@ from typing import Any, Protocol, Self
 from phasegate.engine.eprocess import Tempo
 from phasegate.engine.verdict import CheckVerdict
 
-_BLOCK_SECONDS = 300.0
+_SPAN_SECONDS = 300.0
+"""The mass set free in about this long is what convicts in the end ..."""
 _SEVERE_SECONDS = 30.0
+"""... and in this long where every call is bad."""
 _SEVERE_SHARE = 2 / 3
-_FEWEST_BLOCKS = 12.0
+_FEWEST_SPANS = 12.0
+_SHORTEST = 60.0
+_OVER_NEED = 5.0
+"""Nats that evidence may exceed what a restart needs: then it recovers within so many calls."""
 _BURST_SECONDS = 15.0
 """A burst must last four times as long to convince, in a phase of three hours or more."""
 _BURST_SHARE = 1 / 720
@@ -45,9 +50,9 @@ class Settings:
     beta: float
     min_samples: int
     stale_seconds: float
-    rollback_tests: int
-    """Tests among which the false rollback rate is shared."""
-    alert_tests: int
+    rollback_tests: float
+    """Weight of all tests among which the false rollback rate is shared."""
+    alert_tests: float
     dispersion: tuple[tuple[str, float], ...] = ()
     """Per check: how much more its counts vary than independent calls would."""
 
@@ -55,10 +60,33 @@ class Settings:
         """At least one: factors are taken to the power of its inverse."""
         return max(1.0, dict(self.dispersion).get(check, 1.0))
 
+    def need(self, weight: float = 1.0) -> float:
+        """Evidence (nats) at which a test of that weight convicts: ln(tests / (weight·alpha)).
+
+        By Σ weights = tests, and E ≥ x with a chance of at most 1/x, all tests together convict a
+        candidate that is as good as the baseline with a chance of at most alpha.
+        """
+        return math.log(max(weight, self.rollback_tests) / (weight * self.alpha))
+
     @property
     def rollback_need(self) -> float:
-        """Evidence (nats) at which a rollback is beyond chance: ln(tests / alpha)."""
-        return math.log(max(1, self.rollback_tests) / self.alpha)
+        """The same for a test of weight one."""
+        return self.need()
+
+    @property
+    def level_need(self) -> float:
+        """Evidence (nats) that a level is breached by what is provably worse than the baseline.
+
+        What is as good as the baseline is protected by the comparison with it, at `need`. A
+        candidate that is worse, and yet within the level, is taken back for it with a chance of at
+        most alpha, for each level: ln(1 / alpha).
+        """
+        return math.log(1 / self.alpha)
+
+    @property
+    def warn_need(self) -> float:
+        """Evidence (nats) at which a trend is worth a warning: ln(tests / beta), of weight one."""
+        return math.log(max(1, self.rollback_tests) / self.beta)
 
     @property
     def alert_need(self) -> float:
@@ -70,32 +98,31 @@ class Settings:
         """Evidence (nats) at which a level is excluded: ln(1 / beta)."""
         return math.log(1 / self.beta)
 
-    def tempo(self, need: float) -> Tempo:
-        """For the ordinary tests: restarts every 5 minutes, bursts bounded."""
-        blocks = max(_FEWEST_BLOCKS, self.planned_seconds / _BLOCK_SECONDS)
-        return Tempo(
-            start=self.start,
-            block_seconds=self.planned_seconds / blocks,
-            blocks=blocks,
-            need=need + math.log(2 * blocks),
+    def tempo(self, need: float, gentle: int = 0) -> Tempo:
+        """For the ordinary tests: bursts bounded, those of the first `gentle` alternatives more."""
+        seconds = max(self.planned_seconds, _SHORTEST)
+        return self._tempo(
+            need + math.log(2 * max(_FEWEST_SPANS, seconds / _SPAN_SECONDS)),
             share=1 / 4,
-            round_seconds=min(_BURST_SECONDS, self.planned_seconds * _BURST_SHARE),
+            round_seconds=min(_BURST_SECONDS, seconds * _BURST_SHARE),
+            gentle=gentle,
         )
 
     def severe_tempo(self, need: float) -> Tempo:
-        """For total failures: convinced by two rounds of scrapes at the earliest.
+        """For total failures: convinced by two rounds of scrapes at the earliest."""
+        spans = max(_FEWEST_SPANS, self.planned_seconds / _SEVERE_SECONDS)
+        need += math.log(2 * spans)
+        return self._tempo(need, share=_SEVERE_SHARE, round_seconds=0.0)
 
-        It restarts with every round: against a level of half of the calls, the healthy calls of a
-        single scrape would wipe out what an earlier restart has set free.
-        """
-        restarts = max(_FEWEST_BLOCKS, self.planned_seconds / _SEVERE_SECONDS)
+    def _tempo(self, need: float, *, share: float, round_seconds: float, gentle: int = 0) -> Tempo:
         return Tempo(
             start=self.start,
-            block_seconds=1.0,
-            blocks=self.planned_seconds,
-            need=need + math.log(2 * restarts),
-            share=_SEVERE_SHARE,
-            round_seconds=0.0,
+            planned_seconds=max(self.planned_seconds, _SHORTEST),
+            need=need,
+            share=share,
+            round_seconds=round_seconds,
+            gentle=gentle,
+            ceiling=need + _OVER_NEED,
         )
 
 

@@ -26,6 +26,8 @@ class EventCheck:
     allowed: float = 0.0
     min_samples: int | None = None
     """Calls of the candidate before silence means anything."""
+    warm_up: float = 0.0
+    late: bool = False
 
     def selectors(self) -> tuple[Selector, ...]:
         """Series that must be fetched."""

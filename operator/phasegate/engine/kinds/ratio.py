@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
+from phasegate.engine.deadlines import Pending
 from phasegate.engine.eprocess import Clearance
 from phasegate.engine.kinds.base import Bound
+from phasegate.engine.samples import Arm
 from phasegate.engine.selectors import Selector
 from phasegate.engine.trial import Trial
 from phasegate.engine.verdict import CheckLevel, CheckVerdict
 from phasegate.engine.windows import Counts
+
+RELATIVE_WEIGHT: Final = 4.0
+"""Share of the error rate for the comparison with the baseline, in shares of other tests: a rate of
+few percent gives little evidence per call, so there a share saves the most calls."""
+SEVERE_WEIGHT: Final = 0.1
+"""The same where every call is bad: each gives so much that a small share costs a single call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,16 @@ class RatioCheck:
     severe: float | None = None
     """Rate of a total failure, convicted faster than the bound on bursts allows."""
     min_samples: int | None = None
+    warm_up: float = 0.0
+    """Seconds at the start of a phase that do not count."""
+    late: bool = False
+    """Labels of calls that may have ended long ago: it counts when the label comes."""
+    deadline: float | None = None
+    """Instead of `bad`: a call in `total` (calls begun) is bad when `good` (calls answered) has not
+    caught up with it after so many seconds."""
+    alone: bool = False
+    """What counts as bad is the candidate's own: the baseline's rate neither excuses nor accuses
+    it. (Answers by a model that the candidate does not pin; the baseline may pin it.)"""
 
     @property
     def level(self) -> CheckLevel:
@@ -66,15 +84,25 @@ class RatioCheck:
         return tuple(s for s in (self.total, self.bad, self.good) if s is not None)
 
     def parts(self, name: str, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """The selectors a series belongs to, as text."""
-        return tuple(str(s) for s in self.selectors() if s.accepts(name, labels))
+        """The selectors a series belongs to, as text; with a deadline by pod: ``<selector>|pod``."""
+        found = tuple(str(s) for s in self.selectors() if s.accepts(name, labels))
+        if self.deadline is None or not found:
+            return found
+        pod = labels.get("pod") or labels.get("instance") or ""
+        return tuple(f"{part}|{pod}" for part in found)
 
-    def tests(self, level: Literal["rollback", "alert"]) -> int:
-        """Tests against chance that share the error rate of `level`."""
+    @property
+    def ratio_weight(self) -> float:
+        """Weight of the test against the baseline."""
+        return 1.0 if self.relative is None else RELATIVE_WEIGHT
+
+    def tests(self, level: Literal["rollback", "alert"]) -> float:
+        """Tests against chance that share the error rate of `level`, by weight."""
         if level == "alert":
-            return int(self.alert is not None)
-        absolute = 0 if self.limit is None else 1 + (self.severe is not None)
-        return absolute + (self.relative is not None)
+            return float(self.alert is not None)
+        absolute = 0.0 if self.limit is None else 1.0
+        severe = 0.0 if self.limit is None or self.severe is None else SEVERE_WEIGHT
+        return absolute + severe + (0.0 if self.relative is None else RELATIVE_WEIGHT)
 
 
 @dataclass(slots=True)
@@ -91,6 +119,8 @@ class RatioState:
     baseline_fresh: bool = False
     baseline_seen: bool = False
     failed: tuple[CheckVerdict, ...] = ()
+    pending: dict[Arm, Pending] = field(default_factory=dict)
+    """Calls without an answer, where the check has a deadline."""
 
     def copy(self) -> RatioState:
         """An independent copy."""
@@ -102,4 +132,5 @@ class RatioState:
             self.baseline_fresh,
             self.baseline_seen,
             self.failed,
+            {arm: pending.copy() for arm, pending in self.pending.items()},
         )

@@ -10,10 +10,20 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from phasegate.engine.eprocess import RATE_GRID, RATIO_GRID, Clearance, Grid, Tempo, log_factors
+from phasegate.engine.deadlines import Pending
+from phasegate.engine.eprocess import (
+    GENTLE,
+    RATE_GRID,
+    RATIO_GRID,
+    Clearance,
+    Grid,
+    Tempo,
+    log_factors,
+)
 from phasegate.engine.kinds.base import Moment, Settings, Step
-from phasegate.engine.kinds.ratio import RatioCheck, RatioState, Relative
+from phasegate.engine.kinds.ratio import SEVERE_WEIGHT, RatioCheck, RatioState, Relative
 from phasegate.engine.kinds.ratio_verdicts import SHARED_CAUSE_RATIO, Reading
+from phasegate.engine.samples import Arm
 from phasegate.engine.trial import Trial
 from phasegate.engine.verdict import CheckVerdict
 from phasegate.engine.windows import Counts
@@ -40,15 +50,15 @@ def _costs(rate: float, grid: Grid = RATE_GRID) -> Sequence[float]:
 
 
 def _rules(spec: RatioCheck, settings: Settings) -> dict[str, _Rule]:
-    tempo = settings.tempo(settings.rollback_need)
-    severe = settings.severe_tempo(settings.rollback_need)
-    rules = {"ratio": _Rule(tempo)}
+    rules = {"ratio": _Rule(settings.tempo(settings.need(spec.ratio_weight), GENTLE))}
     if (level := spec.reference) is not None:
+        tempo = settings.tempo(settings.rollback_need, GENTLE)
         rules["rate"] = _Rule(tempo, _costs(level.value), level.window)
     if (alert := spec.alert) is not None:
-        alert_tempo = settings.tempo(settings.alert_need)
+        alert_tempo = settings.tempo(settings.alert_need, GENTLE)
         rules["alert"] = _Rule(alert_tempo, _costs(alert.value), alert.window)
     if spec.severe is not None:
+        severe = settings.severe_tempo(settings.need(SEVERE_WEIGHT))
         rules["severe"] = _Rule(severe, _costs(spec.severe), severe=True)
         rules["severe-ratio"] = _Rule(severe, severe=True)
     return rules
@@ -105,7 +115,10 @@ class RatioTracker:
                 trial.step(rule.tempo, step, counts, factors, bounded=bounded)
 
     def _counts(self, step: Step) -> Counts:
-        return Counts(*self._arm(step.candidate), *self._arm(step.baseline))
+        if self._spec.deadline is None:
+            return Counts(*self._arm(step.candidate), *self._arm(step.baseline))
+        candidate = self._overdue("candidate", step, self._spec.deadline)
+        return Counts(*candidate, *self._overdue("baseline", step, self._spec.deadline))
 
     def _arm(self, increments: Mapping[str, float]) -> tuple[float, float]:
         whole, faulty, fine = self._parts
@@ -113,6 +126,20 @@ class RatioTracker:
         bad = total - increments.get(fine, 0.0) if fine else increments.get(faulty, 0.0)
         # Counters are not read in one instant: a scrape may hold more bad calls than calls.
         return min(max(bad, 0.0), total), total
+
+    def _overdue(self, arm: Arm, step: Step, deadline: float) -> tuple[float, float]:
+        """Calls of an arm that are due, and those of them without an answer."""
+        whole, _, fine = self._parts
+        scraped: dict[str, tuple[float, float]] = {}
+        for part, amount in (step.candidate if arm == "candidate" else step.baseline).items():
+            selector, _, pod = part.rpartition("|")
+            begun, answered = scraped.get(pod, (0.0, 0.0))
+            if selector == whole:
+                scraped[pod] = (begun + amount, answered)
+            elif selector == fine:
+                scraped[pod] = (begun, answered + amount)
+        pending = self._state.pending.setdefault(arm, Pending())
+        return pending.add(step.since, step.at, deadline, scraped)
 
     def _pair(self, counts: Counts) -> Counts | None:
         """Both arms' calls of about the same time, as soon as both have some."""

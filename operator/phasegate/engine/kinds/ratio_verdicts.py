@@ -9,7 +9,7 @@ from typing import Final
 from phasegate.engine import messages
 from phasegate.engine.intervals import rate_interval
 from phasegate.engine.kinds.base import Bound, Moment, Settings
-from phasegate.engine.kinds.ratio import RatioCheck, RatioState, Relative
+from phasegate.engine.kinds.ratio import SEVERE_WEIGHT, RatioCheck, RatioState, Relative
 from phasegate.engine.trial import Trial
 from phasegate.engine.verdict import CheckVerdict, Reason, Verdict
 from phasegate.engine.windows import Counts
@@ -41,26 +41,37 @@ class Reading:
             level = Bound(spec.severe, above=True)
             if self._guilty("severe", level):
                 found.append(self._breach("severe", level, at))
-        if spec.relative is not None and self._worse(spec.relative, self.settings.rollback_need):
+        if spec.relative is not None and self._worse(spec.relative, self._ratio_need):
             found.append(self._regression(spec.relative, at))
         return tuple(found)
 
+    @property
+    def _ratio_need(self) -> float:
+        return self.settings.need(self.spec.ratio_weight)
+
     def _guilty(self, name: str, level: Bound) -> bool:
-        return self._beyond(name, level, self.settings.rollback_need) and self._to_blame(name)
+        """Whether a level is breached, and the candidate is provably worse than the baseline.
+
+        Where it cannot be compared, the evidence about the level has to suffice alone.
+        """
+        severe = name == "severe"
+        alone = self.settings.need(SEVERE_WEIGHT if severe else 1.0)
+        if not self._comparable():
+            return self._beyond(name, level, alone)
+        comparison, need = ("severe-ratio", alone) if severe else ("ratio", self._ratio_need)
+        return self._beyond(name, level, self.settings.level_need) and self._reaches(
+            comparison, need
+        )
+
+    def _reaches(self, name: str, need: float) -> bool:
+        return self.state.trials[name].reaches(need)
 
     def _beyond(self, name: str, level: Bound, need: float) -> bool:
         """Whether a level is breached, in evidence and in estimate."""
-        trial = self.state.trials[name]
-        return trial.log_e() >= need and level.beyond(trial.counts().rate)
-
-    def _to_blame(self, name: str) -> bool:
-        """Whether the candidate is provably worse than the baseline, or cannot be compared."""
-        comparison = "severe-ratio" if name == "severe" else "ratio"
-        need = self.settings.alert_need if name == "alert" else self.settings.rollback_need
-        return not self._comparable() or self.state.trials[comparison].log_e() >= need
+        return self._reaches(name, need) and level.beyond(self.state.trials[name].counts().rate)
 
     def _comparable(self) -> bool:
-        return self.state.baseline_fresh and not self._thin()
+        return not self.spec.alone and self.state.baseline_fresh and not self._thin()
 
     def _thin(self) -> bool:
         """Whether the baseline answers too few calls to say anything, as after a full switch."""
@@ -69,7 +80,7 @@ class Reading:
     def _worse(self, relative: Relative, need: float) -> bool:
         """Whether the ratio to the baseline is beyond its limit, in evidence and in estimate."""
         trial = self.state.trials["ratio"]
-        if trial.log_e() < need:
+        if not trial.reaches(need):
             return False
         ratio = trial.counts().ratio
         return ratio is not None and ratio > relative.limit
@@ -87,7 +98,41 @@ class Reading:
             found.append(failed.get(self._relative_name) or self._ratio(spec.relative, moment))
         if spec.alert is not None:
             found.append(self._alert(spec.alert, moment))
-        return tuple(found)
+        breached = any(verdict.verdict == Verdict.FAIL for verdict in found)
+        warning = "" if breached or not moment.candidate_fresh else self._warning(moment)
+        return (replace(found[0], warning=warning), *found[1:]) if warning else tuple(found)
+
+    def _warning(self, moment: Moment) -> str:
+        """The trend that speaks against the candidate, though no limit is breached; else empty.
+
+        In evidence that is rare in a healthy phase (`beta`, all checks together), and in what was
+        seen since the onset: worse than the baseline by more than is tolerated. Without a baseline
+        to compare with: beyond the level that is tested.
+        """
+        spec, state = self.spec, self.state
+        need = self.settings.warn_need - math.log(spec.ratio_weight)
+        if self._comparable():
+            trial = state.trials["ratio"]
+            if not trial.reaches(need):
+                return ""
+            worst = trial.onset.worst()
+            ratio = worst.counts.ratio
+            tolerate = SHARED_CAUSE_RATIO if spec.relative is None else spec.relative.tolerate
+            if ratio is None or ratio <= tolerate:
+                return ""
+            trend = f"{self._both(worst.counts)}, {messages.ratio(ratio)}"
+        elif spec.reference is not None and self._reaches("rate", self.settings.warn_need):
+            trial = state.trials["rate"]
+            worst = trial.onset.worst()
+            if not spec.reference.beyond(worst.counts.rate):
+                return ""
+            trend = f"{self._candidate(worst.counts)}, level {self._shown(spec.reference.value)}"
+        else:
+            return ""
+        return (
+            f"{trend}, over the last {messages.stretch(moment.at - worst.since)}; "
+            f"odds against chance {messages.odds(trial.log_e())}; no limit is breached"
+        )
 
     def _rate(self, moment: Moment) -> CheckVerdict:
         level = self.spec.reference
@@ -100,7 +145,7 @@ class Reading:
             text += f", rollback level {self._shown(level.value)}"
         if (missing := self._missing(moment)) is not None:
             return self._say(missing, text)
-        if self._beyond("rate", level, self.settings.rollback_need):
+        if self._beyond("rate", level, self.settings.level_need):
             return self._held(level)
         if not gate.beyond(self.state.phase.rate):
             return self._say(Reason.OUTSIDE_GATE, f"outside the gate: {text}")
@@ -112,7 +157,7 @@ class Reading:
 
     def _lately_beyond(self, level: Bound) -> bool:
         trial = self.state.trials["rate"]
-        enough = trial.log_e() >= self.settings.clear_need
+        enough = trial.reaches(self.settings.clear_need)
         return enough and level.beyond(trial.onset.worst().counts.rate)
 
     def _held(self, level: Bound) -> CheckVerdict:
@@ -161,7 +206,7 @@ class Reading:
         elif self._beyond("alert", alert, self.settings.alert_need):
             counts = trial.counts()
             reason, verdict = Reason.ALERT_BREACHED, Verdict.FAIL
-            if not self._to_blame("alert"):
+            if self._comparable() and not self._reaches("ratio", self.settings.alert_need):
                 reason, verdict = Reason.SHARED_CAUSE, Verdict.INCONCLUSIVE
         text = f"{self._both(counts)}, alert level {self._shown(alert.value)}"
         if reason != Reason.WITHIN_LIMIT:
@@ -183,7 +228,8 @@ class Reading:
 
     @property
     def _good(self) -> bool:
-        return self.spec.good is not None
+        # Of calls with a deadline users speak of those that hang.
+        return self.spec.good is not None and self.spec.deadline is None
 
     def _shown(self, bad_rate: float) -> str:
         return messages.percent(1 - bad_rate if self._good else bad_rate)
@@ -254,7 +300,7 @@ class Reading:
             made,
             check=self._relative_name,
             level="rollback",
-            estimate=counts.ratio,
+            estimate=_finite(counts.ratio),
             interval=None,
             limit=None if self.spec.relative is None else self.spec.relative.limit,
         )
@@ -281,3 +327,8 @@ class Reading:
             since=trial.onset.worst().since if trial is not None and suspect else None,
             odds=None if trial is None else math.exp(min(trial.log_e(), 700.0)),
         )
+
+
+def _finite(ratio: float | None) -> float | None:
+    """No number is infinitely many times zero: the message says so in words."""
+    return None if ratio is None or math.isinf(ratio) else ratio

@@ -27,6 +27,8 @@ class ThresholdCheck:
     limit: Bound | None = None
     gate: Bound | None = None
     alert: Bound | None = None
+    warm_up: float = 0.0
+    late: bool = False
 
     @property
     def level(self) -> CheckLevel:
