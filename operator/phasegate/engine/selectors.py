@@ -14,7 +14,7 @@ RESERVED_LABELS = frozenset(
 """Labels the operator sets itself: a selector that names them would leave the agent it judges."""
 
 _SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?")
-_MATCHER = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)(=~|!~|!=|=)"([^"\\{}]*)"')
+_MATCHER = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)(=~|!~|!=|=)"([^"\\{}\x00-\x1f\x7f]*)"')
 _SIMPLE_PATTERN = re.compile(r"(?:[\w :/@-]|\.[*+]?)*")
 _MAX_WILDCARDS = 2
 
@@ -27,13 +27,16 @@ class Matcher(NamedTuple):
     value: str
 
     def __str__(self) -> str:
-        return f'{self.label}{self.op}"{self.value}"'
+        """As PromQL has it; a value that ends its string early would end the selector."""
+        value = self.value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        return f'{self.label}{self.op}"{value}"'
 
     def accepts(self, value: str) -> bool:
         """Whether a label's value (empty if absent) fulfils the condition, as Prometheus does."""
         if self.op in ("=", "!="):
             return (value == self.value) == (self.op == "=")
-        return (re.fullmatch(self.value, value) is not None) == (self.op == "=~")
+        found = re.fullmatch(self.value, value, re.DOTALL)  # a dot is any character to Prometheus
+        return (found is not None) == (self.op == "=~")
 
 
 class Selector(NamedTuple):
@@ -52,8 +55,11 @@ class Selector(NamedTuple):
         return name == self.name and all(m.accepts(labels.get(m.label, "")) for m in self.matchers)
 
 
-def parse_selector(text: str) -> Selector:
-    """Read ``name{label="value",…}``. Raises InvalidSpec with the fix."""
+def parse_selector(text: str, reserved: frozenset[str] = RESERVED_LABELS) -> Selector:
+    """Read ``name{label="value",…}``, as a user wrote it. Raises InvalidSpec with the fix.
+
+    `reserved`: labels that it must not name, as they say whose a series is.
+    """
     match = _SELECTOR.fullmatch(text)
     if match is None:
         raise InvalidSpec(
@@ -63,12 +69,12 @@ def parse_selector(text: str) -> Selector:
     if ",".join(map(str, matchers)) != (match[2] or ""):
         raise InvalidSpec(f'{text!r} is not a series; write label conditions as label="value"')
     for matcher in matchers:
-        _check(matcher)
+        _check(matcher, reserved)
     return Selector(match[1], tuple(sorted(matchers)))
 
 
-def _check(matcher: Matcher) -> None:
-    if matcher.label in RESERVED_LABELS:
+def _check(matcher: Matcher, reserved: frozenset[str]) -> None:
+    if matcher.label in reserved:
         raise InvalidSpec(f"label {matcher.label!r} is set by the operator; leave it out")
     if matcher.op not in ("=~", "!~"):
         return
