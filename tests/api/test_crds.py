@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from phasegate.api.crds import AGENT_DEPLOYMENT, KINDS, CustomKind, crd
-from phasegate.api.rollbackpolicy import WELL_KNOWN
+from phasegate.api.metricrules import WELL_KNOWN
 from phasegate.cli.main import main
 
 CRDS = Path(__file__).parents[2] / "crds"

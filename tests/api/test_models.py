@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from phasegate.api.agentdeployment import AgentDeploymentSpec, AgentDeploymentStatus, Strategy
+from phasegate.api.agentdeployment import (
+    AgentDeploymentSpec,
+    AgentDeploymentStatus,
+    Budget,
+    Phase,
+    Progress,
+    Strategy,
+)
 from phasegate.api.base import (
     MAX_AGENT_NAME,
     MAX_MESSAGE,
@@ -134,3 +141,15 @@ def test_what_is_no_duration_is_said_to_be_none(text: str) -> None:
 def test_what_is_no_percentage_is_said_to_be_none(text: str) -> None:
     with pytest.raises(InvalidSpec, match="is not"):
         parse_percent(text)
+
+
+def test_where_a_rollout_stands_is_read_also_from_a_newer_operators_status() -> None:
+    phase = {"name": "dark", "type": "Dark", "budget": {"calls": 9, "tokens": 1}, "newer": {"a": 1}}
+    stored = {"phase": phase, "enteredAt": "2026-01-01T00:00:00Z", "newer": True}
+    progress = Progress.model_validate(stored)
+    assert progress.phase == Phase(name="dark", type="Dark", budget=Budget(calls=9))
+
+
+def test_what_a_user_writes_is_still_read_strictly() -> None:
+    with pytest.raises(ValidationError, match="newer"):
+        Strategy.model_validate({"phases": [{"name": "full", "type": "Full", "newer": 1}]})

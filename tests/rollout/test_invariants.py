@@ -8,10 +8,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from phasegate.api.agentdeployment import Budget
 from phasegate.engine.verdict import Verdict
 from phasegate.rollout.decide import decide
 
-from tests.rollout.world import World, judged, make_revision
+from tests.rollout.world import PHASES as WORLD_PHASES
+from tests.rollout.world import World, judged, make_revision, make_spec
 
 VERDICTS = st.sampled_from([Verdict.PASS, Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL, None])
 EVENTS = st.one_of(
@@ -27,15 +29,23 @@ EVENTS = st.one_of(
     st.tuples(st.just("wait"), st.integers(1, 30)),
     st.tuples(st.just("wait"), st.just(12)),
     st.tuples(st.just("crash"), st.integers(0, 5)),
+    st.tuples(st.just("alert"), st.booleans()),
+    st.tuples(st.just("warning"), st.booleans()),
+    st.tuples(st.just("calls"), st.integers(0, 400)),
 )
 PHASES = st.sampled_from(["Stable", "Dark", "Shadow", "Canary", "Full"])
+BUDGET = Budget(calls=200)
+WITH_BUDGETS = tuple(
+    phase.model_copy(update={"budget": None if phase.type == "Full" else BUDGET})
+    for phase in WORLD_PHASES
+)
 HISTORIES = st.tuples(PHASES, st.lists(EVENTS, max_size=40))
 History = tuple[str, list[tuple[str, Any]]]
 
 
 def begin(phase: str) -> World:
     """A world in which revision a is stable and b, unless `phase` is Stable, has come as far as `phase`."""
-    world = World()
+    world = World(spec=make_spec(WITH_BUDGETS))
     world.until("Stable")
     if phase != "Stable":
         world.edit(make_revision("b"))
@@ -47,18 +57,20 @@ def happen(world: World, event: tuple[str, Any]) -> int | None:
     """Apply an event; the number of writes the next pass survives, if it dies."""
     kind, value = event
     match kind:
-        case "verdict":
-            world.verdict = value
+        case "verdict" | "programmed" | "calls":
+            setattr(world, kind, value)
         case "edit":
             world.edit(make_revision(value))
         case "ready":
             world.unready.discard(value * 10)
         case "unready":
             world.unready.add(value * 10)
-        case "programmed":
-            world.programmed = value
         case "act":
             world.act(value)
+        case "alert":
+            world.alerts = {"error-rate"} if value else set()
+        case "warning":
+            world.warning = "18% vs 12%" if value else ""
         case "wait":
             world.now += timedelta(seconds=value)
     return int(value) if kind == "crash" else None
@@ -137,9 +149,10 @@ def test_the_machine_ends_once_the_world_is_quiet(history: History) -> None:
     world = after(history)
     world.unready.clear()
     world.programmed = True
-    world.verdict = Verdict.PASS
-    if world.status.progress is not None and world.status.progress.hold is not None:
+    world.verdict, world.alerts, world.warning, world.calls = Verdict.PASS, set(), "", 100
+    for _ in range(2):  # a pause, and a budget that was reached
         world.act("Resume")
+        world.step()
     world.run(120, timedelta(seconds=5))
     assert world.status.phase in ("Stable", "RolledBack")
     assert world.share(world.status.stable_revision or "") == 100
@@ -169,3 +182,40 @@ def test_a_crash_between_any_two_writes_of_a_rollback_ends_in_the_same_state(
     assert world.status.rollback is not None or survive == 0
     assert candidate is not None
     assert world.share(candidate) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(HISTORIES)
+def test_nothing_is_copied_while_a_budget_is_used_up(history: History) -> None:
+    world = begin(history[0])
+    for event in history[1]:
+        world.step(happen(world, event))
+        world.now += timedelta(seconds=1)
+        before = world.status.progress
+        world.step()
+        progress = world.status.progress
+        if progress is None or before is None or progress.phase != before.phase:
+            continue
+        if progress.spent is not None:
+            assert world.route is None or world.route.mirror is None
+        elif world.route is not None and world.route.mirror is not None and world.verdict:
+            granted = progress.granted.calls if progress.granted is not None else 0
+            assert world.calls < granted + 200
+
+
+@settings(max_examples=200, deadline=None)
+@given(HISTORIES)
+def test_an_alert_or_a_trend_moves_no_traffic(history: History) -> None:
+    world = after(history)
+    seen = world.observe()
+    if seen.judgement is None or seen.judgement.verdict is not Verdict.INCONCLUSIVE:
+        return
+    told = judged(
+        Verdict.INCONCLUSIVE, alerts=["error-rate"], warning="18% vs 12%", calls=world.calls
+    )
+    calm = judged(Verdict.INCONCLUSIVE, calls=world.calls)
+    one = decide(replace(seen, judgement=told), world.now, world.settings)
+    other = decide(replace(seen, judgement=calm), world.now, world.settings)
+    assert one.route == other.route
+    assert one.status.progress == other.status.progress
+    assert one.children == other.children

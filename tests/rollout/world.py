@@ -5,7 +5,7 @@ Nothing here judges: tests say what the evidence says, which pods come up, and w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,20 +14,18 @@ from phasegate.api.agentdeployment import (
     Agent,
     AgentDeploymentSpec,
     AgentDeploymentStatus,
-    GatewayApi,
-    ParentRef,
     Phase,
-    Service,
     Strategy,
-    Traffic,
 )
 from phasegate.api.agentrollout import AgentRolloutStatus
 from phasegate.api.base import Meta
 from phasegate.api.rolloutaction import RolloutActionSpec, RolloutActionStatus, Verb
+from phasegate.api.traffic import GatewayApi, ParentRef, Service, Traffic
 from phasegate.engine.verdict import CheckVerdict, Judgement, Verdict
 from phasegate.engine.verdict import Reason as Verdicts
 from phasegate.rollout.decide import FINALIZER, decide
 from phasegate.rollout.decision import Announcement, Children, Decision
+from phasegate.rollout.late import waits_for_labels
 from phasegate.rollout.observed import (
     ActionSeen,
     Capabilities,
@@ -72,8 +70,16 @@ def make_revision(letter: str) -> Revision:
     return Revision(hash=letter * 10, digest="sha256:" + letter.encode().hex()[0] * 64, snapshot={})
 
 
-def judged(verdict: Verdict, at: float = 0.0) -> Judgement:
-    """A judgement with one rollback-level check."""
+def judged(
+    verdict: Verdict,
+    at: float = 0.0,
+    *,
+    alerts: Iterable[str] = (),
+    warning: str = "",
+    calls: float = 100,
+    spent: float | None = None,
+) -> Judgement:
+    """A judgement with one rollback-level check, and alerts that are breached."""
     check = CheckVerdict(
         check="error-rate",
         metric="error-rate",
@@ -90,17 +96,33 @@ def judged(verdict: Verdict, at: float = 0.0) -> Judgement:
         limit=0.05,
         since=None,
         odds=5000.0,
+        warning=warning,
     )
+    breached = tuple(
+        replace(
+            check,
+            check=f"{name}-alert",
+            metric=name,
+            level="alert",
+            verdict=Verdict.FAIL,
+            reason=Verdicts.ALERT_BREACHED,
+            message="candidate 2% (20/1000), alert level 1%",
+            warning="",
+        )
+        for name in alerts
+    )
+    holds = bool(breached) and verdict is not Verdict.FAIL
     return Judgement(
-        verdict=verdict,
-        reason=check.reason,
-        message=check.message,
-        checks=(check,),
+        verdict=Verdict.INCONCLUSIVE if holds else verdict,
+        reason=Verdicts.ALERT_BREACHED if holds else check.reason,
+        message=breached[0].message if holds else check.message,
+        checks=(check, *breached),
         at=at,
-        candidate_calls=100,
+        candidate_calls=calls,
         baseline_calls=100,
         candidate_fresh=True,
         baseline_fresh=True,
+        spent=spent,
     )
 
 
@@ -122,6 +144,13 @@ class World:
     workloads: dict[tuple[str, Mode], Workload] = field(default_factory=dict)
     records: dict[str, AgentRolloutStatus] = field(default_factory=dict)
     verdict: Verdict | None = Verdict.PASS
+    alerts: set[str] = field(default_factory=set)
+    """Metrics whose alert is breached."""
+    warning: str = ""
+    calls: float = 100
+    spent: float | None = None
+    late: Verdict | None = None
+    """What late labels say of the stable revision; None: nobody waits for any."""
     measured: Measured | None = None
     capabilities: Capabilities = field(
         default_factory=lambda: Capabilities(mirror=True, mirror_percent=True, source="test")
@@ -142,9 +171,18 @@ class World:
     def observe(self) -> Observed:
         """What a reconcile sees now."""
         progress = self.status.progress
-        judgement = None
+        judgement, late = None, None
         if progress is not None and self.verdict is not None:
-            judgement = judged(self.verdict, self.now.timestamp())
+            judgement = judged(
+                self.verdict,
+                self.now.timestamp(),
+                alerts=sorted(self.alerts),
+                warning=self.warning,
+                calls=self.calls,
+                spent=self.spent,
+            )
+        elif self.late is not None and waits_for_labels(self.status, self.now):
+            late = judged(self.late, self.now.timestamp(), warning=self.warning)
         current = self.status.current_rollout
         return Observed(
             meta=Meta(
@@ -169,6 +207,7 @@ class World:
             route=RouteSeen(self.route, self.programmed, "", self.capabilities),
             rollout=self.records.get(current) if current else None,
             judgement=judgement,
+            late=late,
             measured=self.measured,
             actions=tuple(self.actions),
             identity_problem=self.identity_problem,

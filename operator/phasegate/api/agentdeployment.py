@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from phasegate.api.base import (
+    NUMBER,
     Cel,
     Condition,
     Digest,
@@ -21,13 +22,13 @@ from phasegate.api.base import (
     ShortText,
     SpecModel,
     StatusModel,
-    list_atomic,
+    lenient,
     list_map,
-    list_set,
 )
 from phasegate.api.cel import ordered_durations
 from phasegate.api.podtemplate import PodTemplate
-from phasegate.api.records import GateRecord, RollbackRecord
+from phasegate.api.records import GateRecord, Notice, RollbackRecord
+from phasegate.api.traffic import Service, Traffic
 from phasegate.api.verdicts import CheckSummary
 
 PhaseType = Literal["Dark", "Shadow", "Canary", "Full"]
@@ -114,79 +115,21 @@ class Agent(SpecModel):
     )
 
 
-class Service(SpecModel):
-    """The port on which the agent's containers answer."""
+class Budget(SpecModel):
+    """What a phase may use up before a person is asked."""
 
-    port: Annotated[int, Field(ge=1, le=65535)]
-
-
-class ParentRef(SpecModel):
-    """A Gateway to attach to."""
-
-    name: ObjectName
-    namespace: Name | None = None
-    section_name: ObjectName | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-
-
-class PathMatch(SpecModel):
-    """Match on the request's path."""
-
-    type: Literal["Exact", "PathPrefix"] = "PathPrefix"
-    value: Annotated[
-        str,
-        StringConstraints(max_length=1024),
-        Notation(r"/[^\s?#]*", "must be a path that begins with '/'"),
-    ] = "/"
-
-
-class HeaderMatch(SpecModel):
-    """Match on one header's exact value."""
-
-    name: Annotated[
-        str,
-        StringConstraints(max_length=256),
-        Notation(r"[A-Za-z0-9!#$%&'*+\-.^_|~]+", "must be the name of a header"),
-    ]
-    value: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-
-
-class RouteMatch(SpecModel):
-    """One set of conditions a request must meet."""
-
-    path: PathMatch | None = None
-    headers: Annotated[tuple[HeaderMatch, ...], Field(max_length=8), list_map("name")] = ()
-    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"] | None = None
-
-
-Hostname = Annotated[
-    str,
-    StringConstraints(max_length=253),
-    Notation(
-        r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-        "must be a host name in lower case, without scheme and port; '*.' may stand in front",
-    ),
-]
-
-
-class GatewayApi(SpecModel):
-    """Traffic through a Gateway; the operator owns the HTTPRoute."""
-
-    parent_refs: Annotated[tuple[ParentRef, ...], Field(min_length=1, max_length=8), list_atomic()]
-    """The Gateways that take the requests."""
-    hostnames: Annotated[tuple[Hostname, ...], Field(max_length=16), list_set()] = ()
-    """Host names the agent answers to; those of the listener if left out."""
-    matches: Annotated[tuple[RouteMatch, ...], Field(max_length=8), list_atomic()] = ()
-    """Which requests are the agent's; all if left out."""
-
-
-class Traffic(SpecModel):
-    """How requests reach the agent: exactly one router."""
-
-    gateway_api: Annotated[GatewayApi | None, Field(alias="gatewayAPI")] = None
+    calls: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Calls the candidate answers, copies included."""
+    cost: Annotated[str, StringConstraints(max_length=19), NUMBER] | None = None
+    """US dollars its calls cost, in quotes; needs a source or a price table that knows money."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
-        Cel("has(self.gatewayAPI)", "set exactly one router: none is set, add gatewayAPI"),
+        Cel("has(self.calls) || has(self.cost)", "set calls, cost or both"),
+        Cel(
+            f"!has(self.cost) || !({NUMBER.matches('self.cost')}) || double(self.cost) > 0.0",
+            "must be more than '0': a phase without any money cannot begin",
+            ".cost",
+        ),
     )
 
 
@@ -208,6 +151,9 @@ class Phase(SpecModel):
     """Answered calls without which the phase is not over."""
     approval: Literal["Required", "NotRequired"] = "NotRequired"
     """Required: a human must approve before this phase begins."""
+    budget: Budget | None = None
+    """Reached, a mirror stops and the phase holds until a person extends it (verb Resume, or a
+    larger budget here); it never ends a phase. A Canary's users stay where they are."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
         Cel(
@@ -224,6 +170,12 @@ class Phase(SpecModel):
             "self.type == 'Dark' || self.type == 'Shadow' || !has(self.mirrorPercent)",
             "only Dark and Shadow phases copy requests: remove mirrorPercent",
             ".mirrorPercent",
+        ),
+        Cel(
+            "self.type != 'Full' || !has(self.budget)",
+            "a Full phase answers everybody, there is nothing to stop: remove budget, or watch "
+            "spend-per-day in the policy",
+            ".budget",
         ),
         Cel(
             ordered_durations("self.minDuration", "self.maxDuration"),
@@ -340,10 +292,20 @@ class Hold(StatusModel):
     at: AwareDatetime
 
 
+class BudgetSpent(StatusModel):
+    """What had been used up when a phase's budget was reached."""
+
+    calls: int
+    cost: ShortText | None = None
+    """US dollars."""
+    message: Message
+    at: AwareDatetime
+
+
 class Progress(StatusModel):
     """The machine's memory of the running attempt; with the route, all it needs after a crash."""
 
-    phase: Phase
+    phase: Annotated[Phase, lenient(Phase)]
     """The running phase as it was when it began: an edit applies from the next one."""
     entered_at: AwareDatetime
     """When this phase was decided."""
@@ -353,6 +315,12 @@ class Progress(StatusModel):
     approved_phase: Name | None = None
     """The phase that the approval is for: it opens no other."""
     hold: Hold | None = None
+    spent: BudgetSpent | None = None
+    """Set while the phase's budget is used up."""
+    granted: BudgetSpent | None = None
+    """What had been used up when a person last granted the phase's budget once more."""
+    measured_since: AwareDatetime | None = None
+    """When the budget last let the phase go on: the split is measured from here."""
 
 
 class AgentDeploymentStatus(StatusModel):
@@ -374,6 +342,10 @@ class AgentDeploymentStatus(StatusModel):
     traffic: Annotated[tuple[TrafficShare, ...], Field(max_length=4)] = ()
     checks: Annotated[tuple[CheckSummary, ...], Field(max_length=64)] = ()
     progress: Progress | None = None
+    plan: Annotated[tuple[Message, ...], Field(max_length=24)] = ()
+    """A line a phase: how long it will take at the traffic of its start, and what it will catch."""
+    notices: Annotated[tuple[Notice, ...], Field(max_length=64)] = ()
+    """Alerts and early warnings of now."""
     last_gate: GateRecord | None = None
     rollback: RollbackRecord | None = None
     rejected_revisions: Annotated[tuple[Hash, ...], Field(max_length=32)] = ()

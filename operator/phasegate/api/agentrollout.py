@@ -17,7 +17,7 @@ from phasegate.api.base import (
     StatusModel,
 )
 from phasegate.api.cel import immutable
-from phasegate.api.records import GateRecord, RollbackRecord
+from phasegate.api.records import GateRecord, Notice, RollbackRecord
 
 RolloutPhase = Literal["Progressing", "Succeeded", "RolledBack", "Superseded", "Cancelled"]
 
@@ -54,4 +54,6 @@ class AgentRolloutStatus(StatusModel):
     ended_at: AwareDatetime | None = None
     gates: Annotated[tuple[GateRecord, ...], Field(max_length=64)] = ()
     incident: RollbackRecord | None = None
+    notices: Annotated[tuple[Notice, ...], Field(max_length=64)] = ()
+    """Alerts and early warnings, the oldest first."""
     evidence: EvidenceCheckpoint | None = None

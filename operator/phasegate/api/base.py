@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import (
     AwareDatetime,
@@ -145,6 +145,30 @@ class StatusModel(BaseModel):
     cel: ClassVar[tuple[Cel, ...]] = ()
 
 
+def lenient(model: type[BaseModel]) -> BeforeValidator:
+    """For a part of a spec that is kept in a status: fields of newer versions are left out.
+
+    What users write is read strictly; what another version of the operator wrote must never make
+    this one forget where a rollout stands.
+    """
+    return BeforeValidator(lambda value: _known(model, value))
+
+
+def _known(model: type[BaseModel], value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    found = {}
+    for name, field in model.model_fields.items():
+        for key in {name, field.alias or name} & value.keys():
+            inner = [t for t in (field.annotation, *get_args(field.annotation)) if _is_model(t)]
+            found[key] = _known(inner[0], value[key]) if inner else value[key]
+    return found
+
+
+def _is_model(type_: Any) -> bool:
+    return isinstance(type_, type) and issubclass(type_, BaseModel)
+
+
 def _shorten(text: Any) -> Any:
     """A sentence that is too long loses its end: it must never keep a status from being written."""
     if isinstance(text, str) and len(text) > MAX_MESSAGE:
@@ -194,10 +218,15 @@ FACTOR = Notation(
     "must be a factor in quotes, such as '1.5' for half as much again",
     numeric=True,
 )
+LATENCY = Notation(
+    r"[0-9]{1,7}ms|[0-9]{1,5}(\.[0-9]{1,3})?s|[0-9]{1,4}m([0-9]{1,2}s)?",
+    "must be a duration such as 800ms, 3s, 2.5s or 1m30s: write 3s for three seconds, not 3",
+    numeric=True,
+)
 LIMIT = Notation(
-    rf"{PERCENT.pattern}|{NUMBER.pattern}",
-    "must be a percentage such as 5%, or for an event or a threshold a number in quotes "
-    "such as '250'",
+    rf"{PERCENT.pattern}|{NUMBER.pattern}|{LATENCY.pattern}",
+    "must be a percentage such as 5%, for a latency a duration such as 800ms or 3s, or "
+    "otherwise a number in quotes such as '250'",
     numeric=True,
 )
 
@@ -219,7 +248,8 @@ Duration = Annotated[str, StringConstraints(max_length=18), DURATION]
 LongDuration = Annotated[str, StringConstraints(max_length=24), LONG_DURATION]
 Percent = Annotated[str, StringConstraints(max_length=9), PERCENT]
 Factor = Annotated[str, StringConstraints(max_length=9), FACTOR]
-#: A percentage, or a plain number.
+Number = Annotated[str, StringConstraints(max_length=19), NUMBER]
+#: A percentage, a plain number, or the time an answer takes.
 Limit = Annotated[str, StringConstraints(max_length=19), LIMIT]
 
 ConditionStatus = Literal["True", "False", "Unknown"]

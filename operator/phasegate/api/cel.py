@@ -35,8 +35,12 @@ def ordered_durations(low: str, high: str) -> str:
 def ordered_limits(low: str, high: str) -> str:
     """Low <= high, as far as both are given and are limits in the same notation."""
     guard = _given((low, high), LIMIT.matches)
-    same = f"{low}.endsWith('%') == {high}.endsWith('%')"
-    return f"{guard} && {same} ? {number(low)} <= {number(high)} : true"
+    counts = f"{low}.endsWith('%') == {high}.endsWith('%') && !{low}.matches('[ms]$')"
+    durations = f"{low}.matches('[ms]$') && {high}.matches('[ms]$')"
+    return (
+        f"{guard} ? ({durations} ? duration({low}) <= duration({high})"
+        f" : {counts} && !{high}.matches('[ms]$') ? {number(low)} <= {number(high)} : true) : true"
+    )
 
 
 def _given(paths: Iterable[str], matches: Callable[[str], str]) -> str:

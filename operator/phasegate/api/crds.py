@@ -58,6 +58,7 @@ class CustomKind:
 
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
 _READY = '.status.conditions[?(@.type=="Ready")].status'
+_WARNING = '.status.conditions[?(@.type=="EarlyWarning")].status'
 
 AGENT_DEPLOYMENT = CustomKind(
     kind="AgentDeployment",
@@ -74,6 +75,7 @@ AGENT_DEPLOYMENT = CustomKind(
         Column("Weight", ".status.weight", "integer"),
         Column("Ready", _READY),
         Column("Message", ".status.message"),
+        Column("Warning", _WARNING, wide=True),
         Column("Pods", ".status.readyReplicas", "integer", wide=True),
         Column("Policy", ".spec.policyRef.name", wide=True),
         Column("Rollout", ".status.currentRollout", wide=True),

@@ -7,6 +7,7 @@ PhasegateError
 │   ├── Conflict       somebody else wrote first; look again and retry
 │   └── Refused        the API server refuses the object itself; its own words
 ├── ProviderError      a metrics provider gave no usable answer: never a Pass, never a Fail
+│   └── TooMuchData    its answer is larger than the operator takes at once
 └── ConfigError        the operator's own configuration is wrong
 """
 
@@ -37,6 +38,10 @@ class Refused(ClusterError):
 
 class ProviderError(PhasegateError):
     """A metrics provider gave no usable answer. Evidence that is missing is never a verdict."""
+
+
+class TooMuchData(ProviderError):
+    """An answer had more series or bytes than the operator takes at once: ask for less."""
 
 
 class ConfigError(PhasegateError):

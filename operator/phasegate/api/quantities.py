@@ -9,6 +9,7 @@ from phasegate.api.errors import InvalidSpec
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
+_SECONDS = re.compile(r"([0-9]+)ms|(?:([0-9]+)m)?(?:([0-9]+(?:\.[0-9]+)?)s)?")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -33,6 +34,15 @@ def format_duration(delta: timedelta) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def parse_seconds(text: str) -> float:
+    """The time an answer takes: ``800ms`` → 0.8, ``2.5s``, ``1m30s`` → 90.0; raises InvalidSpec."""
+    match = _SECONDS.fullmatch(text)
+    if match is None or not any(match.groups()):
+        raise InvalidSpec(f"{text!r} is not a duration; write for example 800ms, 3s or 1m30s")
+    milliseconds, minutes, seconds = (float(group or 0) for group in match.groups())
+    return milliseconds / 1000 + minutes * 60 + seconds
 
 
 def parse_percent(text: str) -> float:

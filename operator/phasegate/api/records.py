@@ -11,6 +11,8 @@ from phasegate.api.verdicts import CheckSummary
 
 GateDecision = Literal["Started", "Advanced", "RolledBack", "Superseded", "Cancelled", "Stable"]
 
+NoticeKind = Literal["Alert", "EarlyWarning", "LateEvidence"]
+
 
 class GateRecord(StatusModel):
     """One transition: from which phase to which, on what evidence, by whose decision, when."""
@@ -21,8 +23,24 @@ class GateRecord(StatusModel):
     reason: ShortText
     message: Message
     at: AwareDatetime
+    evidence_at: AwareDatetime | None = None
+    """Scrape time of the newest sample that the decision rests on."""
     by: Person | None = None
     checks: Annotated[tuple[CheckSummary, ...], Field(max_length=64)] = ()
+
+
+class Notice(StatusModel):
+    """What people should know although no traffic was taken back: an alert, a trend, late evidence."""
+
+    kind: NoticeKind
+    check: ShortText
+    message: Message
+    since: AwareDatetime
+    """When it was first said."""
+    quiet_since: AwareDatetime | None = None
+    """Since when nothing speaks for it any more; after a while it is over."""
+    until: AwareDatetime | None = None
+    """When it was over; in an attempt's record."""
 
 
 class RollbackRecord(StatusModel):

@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from phasegate.api.base import (
-    FACTOR,
     PERCENT,
     Cel,
     Condition,
@@ -16,14 +15,16 @@ from phasegate.api.base import (
     Limit,
     Name,
     Notation,
+    Number,
     Percent,
     SpecModel,
     StatusModel,
     list_map,
 )
-from phasegate.api.cel import number, one_of, ordered_limits
+from phasegate.api.cel import number
+from phasegate.api.metricrules import METRIC_RULES, WELL_KNOWN
 
-_MATCHER = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"[^"\\{}]*"'
+_MATCHER = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"[^"\\{}\x00-\x1f\x7f]*"'
 
 #: ``metric_name{label="value",other!="x"}``: a typed selector, never free PromQL.
 Selector = Annotated[
@@ -31,14 +32,20 @@ Selector = Annotated[
     StringConstraints(max_length=512),
     Notation(
         rf"[a-zA-Z_:][a-zA-Z0-9_:]*(\{{{_MATCHER}(,{_MATCHER})*\}})?",
-        "must be the name of a counter with label matchers, such as "
+        "must be the name of a series with label matchers, such as "
         'agent_tool_calls_total{outcome="error"}, and nothing else: no functions, no other PromQL',
     ),
 ]
-
-WELL_KNOWN = ("error-rate", "escalation-rate", "accuracy", "tool-error-rate", "safety-flags")
-_KINDS = ("ratio", "event", "threshold")
-_LEVELS = ("gate", "alert", "rollback")
+Preset = Literal[
+    "agent-contract",
+    "otel-genai",
+    "istio",
+    "envoy-gateway",
+    "traefik",
+    "linkerd",
+    "litellm",
+    "agentgateway",
+]
 
 
 class Ratio(SpecModel):
@@ -48,6 +55,54 @@ class Ratio(SpecModel):
     """Counter of what went wrong."""
     total: Selector
     """Counter of everything, the bad included."""
+
+
+class Quantile(SpecModel):
+    """A quantile of a histogram of times; higher is worse."""
+
+    histogram: Selector
+    """Name of the histogram, without _bucket. One of its edges should be the level itself."""
+    q: Percent
+    """Which quantile: 95% for p95."""
+    unit: Literal["s", "ms"] = "s"
+    """What the histogram's edges are written in."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!self.histogram.matches('^[a-zA-Z0-9_:]*_bucket([{]|$)')",
+            "must be the name of the histogram without _bucket",
+            ".histogram",
+        ),
+        Cel(
+            f"!({PERCENT.matches('self.q')}) || ({number('self.q')} > 0.0"
+            f" && {number('self.q')} < 100.0)",
+            "must be more than 0% and less than 100%, such as 95% for p95",
+            ".q",
+        ),
+    )
+
+
+class Mean(SpecModel):
+    """An amount per call: cost, tokens, points of a score."""
+
+    sum: Selector
+    """Counter of the amount."""
+    count: Selector
+    """Counter of the calls it came from."""
+    worse: Literal["above", "below"] = "above"
+    """Whether more is worse (above: cost) or less (below: a score)."""
+    top: Number | None = None
+    """The most that one call can have; needed where less is worse."""
+    unit: Annotated[str, StringConstraints(max_length=16)] | None = None
+    """Shown behind the values, such as USD."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!has(self.worse) || self.worse != 'below' || has(self.top)",
+            "is needed where less is worse: the highest score one call can have, such as '5'",
+            ".top",
+        ),
+    )
 
 
 class Event(SpecModel):
@@ -67,7 +122,7 @@ class Threshold(SpecModel):
 
 
 class Level(SpecModel):
-    """A bound: exactly one of above, below. A percentage for ratios, otherwise a number."""
+    """A bound: exactly one of above, below. In the metric's unit: 5%, 800ms or '0.50'."""
 
     above: Limit | None = None
     below: Limit | None = None
@@ -82,150 +137,42 @@ class Level(SpecModel):
 class Baseline(SpecModel):
     """Comparison with the stable revision at the same time."""
 
-    worse_by: Factor = "1.5"
-    """Ratio to the baseline beyond which it is a regression."""
-    tolerate: Factor = "1.1"
-    """Ratio to the baseline that still counts as fine; evidence must exclude it."""
-
-    cel: ClassVar[tuple[Cel, ...]] = (
-        *(
-            Cel(
-                f"!({FACTOR.matches(f'self.{field}')}) || double(self.{field}) >= 1.0",
-                "must be at least '1': it is a ratio to the stable revision's value",
-                f".{field}",
-            )
-            for field in ("worseBy", "tolerate")
-        ),
-        Cel(
-            f"!({FACTOR.matches('self.worseBy')} && {FACTOR.matches('self.tolerate')})"
-            " || double(self.tolerate) < double(self.worseBy)",
-            "must be less than worseBy, or every difference that is tolerated is a regression too",
-            ".tolerate",
-        ),
-    )
-
-
-_KNOWN = f"self.name in {one_of(WELL_KNOWN)}"
-_IS_EVENT = "(has(self.event) || self.name == 'safety-flags')"
-_IS_RATIO = "(!has(self.event) && !has(self.threshold) && self.name != 'safety-flags')"
-_HAS_KIND = [f"has(self.{kind})" for kind in _KINDS]
-
-
-def _limit_rule(level: str, applies: str, holds: str, message: str) -> Cel:
-    """A rule on whichever bound of a level is given; ``holds`` is CEL with ``@`` for the bound."""
-    bounds = " && ".join(
-        f"(!has(self.{level}.{side}) || type(self.{level}.{side}) != string || "
-        + holds.replace("@", f"self.{level}.{side}")
-        + ")"
-        for side in ("above", "below")
-    )
-    return Cel(f"!{applies} || !has(self.{level}) || ({bounds})", message, f".{level}")
-
-
-def _level_rules(level: str) -> tuple[Cel, ...]:
-    """What the kind of a metric asks of one of its levels."""
-    bad_side, good_side = ("below", "above") if level == "gate" else ("above", "below")
-    return (
-        _limit_rule(
-            level,
-            _IS_RATIO,
-            "@.endsWith('%')",
-            "a ratio's limit is a percentage: write 5%, not 0.05",
-        ),
-        _limit_rule(
-            level,
-            _IS_EVENT,
-            "@.matches(r'^[0-9]+$')",
-            "the limit of an event is a whole number of increments, such as '0'",
-        ),
-        _limit_rule(
-            level,
-            "has(self.threshold)",
-            "!@.endsWith('%')",
-            "the limit of a threshold is a number as the query gives it, such as '0.05', not 5%",
-        ),
-        Cel(
-            f"!has(self.{level}) || has(self.threshold) || self.name == 'accuracy'"
-            f" || !has(self.{level}.{good_side}) || has(self.{level}.{bad_side})",
-            f"use {bad_side} here: this metric counts what went wrong, less of it is better",
-            f".{level}",
-        ),
-        Cel(
-            f"!has(self.{level}) || self.name != 'accuracy'"
-            f" || !has(self.{level}.{bad_side}) || has(self.{level}.{good_side})",
-            f"use {good_side} here: more accuracy is better",
-            f".{level}",
-        ),
-    )
+    worse_by: Factor | None = None
+    """Ratio to the baseline beyond which it is a regression: '1.5' for errors and latency, '3' for
+    cost and tokens, '0.9' where less is worse; of an amount, how many times is a spike ('3')."""
+    tolerate: Factor | None = None
+    """Ratio to the baseline that still counts as fine; evidence must exclude it. '1.1' for errors,
+    '1.15' for latency, '1.25' for cost and tokens, '0.975' where less is worse."""
 
 
 class Metric(SpecModel):
     """One metric with its levels. A well-known name brings its series; any other needs a kind."""
 
-    name: Name
-    """error-rate, escalation-rate, accuracy, tool-error-rate, safety-flags, or your own."""
+    name: Annotated[Name, Field(description=f"{', '.join(WELL_KNOWN)}, or your own.")]
     ratio: Ratio | None = None
+    quantile: Quantile | None = None
+    mean: Mean | None = None
     event: Event | None = None
     threshold: Threshold | None = None
+    unit: Literal["Call", "Conversation"] = "Call"
+    """What is counted: calls, or conversations when they end (error-rate, escalation-rate)."""
+    deadline: Duration | None = None
+    """Of hang-rate: a call that is not answered for so long hangs; 60s if left out."""
     gate: Level | None = None
     """What must be shown before the next phase may begin."""
     alert: Level | None = None
-    """What is worth a warning, and takes nothing back."""
+    """What is worth a warning: it holds, and takes nothing back."""
     rollback: Level | None = None
     """What takes all traffic back to the stable revision."""
     baseline: Baseline | None = None
-    """Takes the candidate back when it is worse than the stable revision at the same time."""
+    """Takes the candidate back when it is worse than the stable revision at the same time; of
+    spend-per-day and traffic-volume, alerts at a spike."""
     min_samples: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Calls that must have been counted before this metric may pass."""
+    warm_up: Duration | None = None
+    """How long the start of a phase does not count: cold caches are no regression."""
 
-    cel: ClassVar[tuple[Cel, ...]] = (
-        Cel(
-            f"{_KNOWN} || [{', '.join(_HAS_KIND)}].exists_one(given, given)",
-            "set exactly one of ratio, event and threshold, or use a well-known name",
-            message_expression="'set exactly one of ratio, event and threshold: \"' + self.name"
-            f" + '\" is not a well-known name ({', '.join(WELL_KNOWN)}) that brings its series'",
-        ),
-        Cel(
-            f"!({_KNOWN}) || !({' || '.join(_HAS_KIND)})",
-            "a well-known name brings its own series: remove ratio, event and threshold, "
-            "or choose another name",
-        ),
-        Cel(
-            "has(self.gate) || has(self.alert) || has(self.rollback) || has(self.baseline)",
-            "set at least one of gate, alert, rollback and baseline: nothing would be judged",
-        ),
-        Cel(
-            f"!has(self.baseline) || {_IS_RATIO}",
-            "only a ratio can be compared with the stable revision: remove baseline",
-            ".baseline",
-        ),
-        *(rule for level in _LEVELS for rule in _level_rules(level)),
-        *(
-            Cel(ordered_limits(low, high), message, ".gate" if "gate" in low + high else ".alert")
-            for low, high, message in (
-                (
-                    "self.gate.below",
-                    "self.rollback.above",
-                    "must not let pass what rollback takes back: gate.below <= rollback.above",
-                ),
-                (
-                    "self.rollback.below",
-                    "self.gate.above",
-                    "must not let pass what rollback takes back: gate.above >= rollback.below",
-                ),
-                (
-                    "self.alert.above",
-                    "self.rollback.above",
-                    "must warn before rollback acts: alert.above <= rollback.above",
-                ),
-                (
-                    "self.rollback.below",
-                    "self.alert.below",
-                    "must warn before rollback acts: alert.below >= rollback.below",
-                ),
-            )
-        ),
-    )
+    cel: ClassVar[tuple[Cel, ...]] = METRIC_RULES
 
 
 class OnNoData(SpecModel):
@@ -242,7 +189,7 @@ class RollbackPolicySpec(SpecModel):
 
     prometheus: Name = "default"
     """A provider by its name in the operator's configuration; never an address."""
-    source: Literal["agent-contract"] = "agent-contract"
+    source: Preset = "agent-contract"
     """Whose series the well-known names stand for."""
     false_rollback_rate: Percent = "1%"
     """The chance, per phase, that a revision no worse than allowed is taken back all the same."""

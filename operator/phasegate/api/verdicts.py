@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime
 
-from phasegate.api.base import Message, Name, ShortText, StatusModel
+from phasegate.api.base import Message, ShortText, StatusModel
 
 VerdictName = Literal["Pass", "Fail", "Inconclusive"]
 
@@ -14,7 +14,8 @@ VerdictName = Literal["Pass", "Fail", "Inconclusive"]
 class CheckSummary(StatusModel):
     """One check's verdict with its numbers in one sentence; an API has no floats, only strings."""
 
-    name: Name
+    name: ShortText
+    """The metric's name, with a suffix where one metric is judged in several ways."""
     level: Literal["rollback", "gate", "alert", "info"]
     verdict: VerdictName
     reason: ShortText

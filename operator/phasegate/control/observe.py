@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -28,25 +28,29 @@ from phasegate.control.parse import (
     workloads_of,
 )
 from phasegate.control.ports import Clock, Cluster, Key, Kind, Manifest, References, Router
-from phasegate.engine.checks import compile_checks
-from phasegate.engine.verdict import Judgement
+from phasegate.control.prices import PriceBook
+from phasegate.engine.compiling import compile_checks
 from phasegate.rollout import manifests, revision
+from phasegate.rollout.judging import compile_context
 from phasegate.rollout.labels import AGENT, REVISION, agent_selector
-from phasegate.rollout.observed import Measured, Observed, PolicySeen, Revision
+from phasegate.rollout.observed import Observed, PolicySeen, Revision
 from phasegate.rollout.reasons import Reason
 
 REFUSAL_LASTS = 30.0
 """Seconds after which a refused dry run is tried again: quotas and webhooks change without the spec."""
 
 
-class EvidenceView(Protocol):
-    """What is known about a running attempt."""
+class Plans(Protocol):
+    """Forecasts of attempts, made beside everything else."""
 
-    def judgement(self, key: Key) -> Judgement | None:
-        """The verdicts of the running phase, if there is evidence."""
+    def plan(self, key: Key, rollout: str | None) -> tuple[str, ...]:
+        """The plan of an attempt; nothing while there is none."""
 
-    def measured(self, key: Key) -> Measured | None:
-        """Calls answered since the running phase's traffic was in place."""
+    def wish(self, key: Key, observed: Observed) -> None:
+        """Make a plan if an attempt runs that has none yet."""
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +88,32 @@ class _Target:
 
 
 class Observer:
-    """Reads everything that one reconcile needs."""
+    """Reads everything that one reconcile needs from the cluster. What is judged is added later."""
 
     def __init__(
         self,
         cluster: Cluster,
         router: Router,
         clock: Clock,
-        evidence: EvidenceView,
         references: References | None = None,
+        prices: PriceBook | None = None,
+        plans: Plans | None = None,
     ) -> None:
         self._cluster = cluster
         self._router = router
         self._clock = clock
-        self._evidence = evidence
         self._references = references
+        self._prices = prices
+        self._plans = plans
         self._identity = IdentityCheck(cluster, clock)
         self._trials: dict[Key, tuple[str, _Trial]] = {}
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
         self._trials.pop(key, None)
-        if self._references is not None:
-            self._references.forget(key)
+        for part in (self._references, self._plans):
+            if part is not None:
+                part.forget(key)
 
     async def observe(self, key: Key) -> Sight:
         """Look at everything; raises NotFound when the agent itself is gone, else ClusterError."""
@@ -158,11 +165,12 @@ class Observer:
             ),
             route=route,
             rollout=rollout,
-            judgement=self._evidence.judgement(key),
-            measured=self._evidence.measured(key),
             actions=pending,
             identity_problem=identity,
         )
+        if self._plans is not None:
+            self._plans.wish(key, observed)
+            observed = replace(observed, plan=self._plans.plan(key, status.current_rollout))
         return Sight(agent, observed, children)
 
     async def glance(self, key: Key) -> Sight:
@@ -185,7 +193,6 @@ class Observer:
             workloads=(),
             route=await self._router.observe(agent),
             rollout=None,
-            judgement=self._evidence.judgement(key),
             partial=True,
         )
         return Sight(agent, observed, LiveChildren((), (), (), ()))
@@ -232,13 +239,15 @@ class Observer:
             return PolicySeen(None, problem, Reason.POLICY_NOT_FOUND)
         try:
             policy = RollbackPolicySpec.model_validate(manifest.get("spec") or {})
-            compile_checks(policy)
+            prices = await self._prices.table() if self._prices is not None else None
+            compile_checks(policy, compile_context(spec, prices))
         except ValidationError as error:
             words = explain(error, "spec")
         except InvalidSpec as error:
-            words = str(error)
+            unread = self._prices.problem if self._prices is not None else None
+            words = f"{error}; {unread}" if unread else str(error)
         else:
-            return PolicySeen(policy)
+            return PolicySeen(policy, prices=prices)
         return PolicySeen(None, f"RollbackPolicy {name}: {words}", Reason.POLICY_INVALID)
 
     async def _config_maps(

@@ -11,12 +11,13 @@ from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.agentrollout import EvidenceCheckpoint
 from phasegate.api.errors import ClusterError, Conflict, NotFound, PhasegateError
 from phasegate.control.execute import Executor, Outcome
-from phasegate.control.observe import EvidenceView, Observer, Sight
+from phasegate.control.observe import Observer, Sight
 from phasegate.control.ports import Clock, Key
 from phasegate.control.queue import WorkQueue
+from phasegate.engine.verdict import Judgement
 from phasegate.rollout.decide import decide
 from phasegate.rollout.decision import Decision
-from phasegate.rollout.observed import Observed, Settings
+from phasegate.rollout.observed import Measured, Observed, Settings
 
 ROUTE_BACKOFF = 5.0
 """Seconds between tries of a route write at most: traffic must move, for ever."""
@@ -31,8 +32,17 @@ OnPass = Callable[[str, float], None]
 _log = logging.getLogger(__name__)
 
 
-class Evidence(EvidenceView, Protocol):
+class Evidence(Protocol):
     """The evidence of running attempts, as the reconcile loop keeps it up to date."""
+
+    def judgement(self, key: Key) -> Judgement | None:
+        """The verdicts of the running phase, if there is evidence."""
+
+    def late(self, key: Key) -> Judgement | None:
+        """What labels say that arrived after the attempt's success, while they are waited for."""
+
+    def measured(self, key: Key) -> Measured | None:
+        """Calls answered since the running phase's traffic was in place."""
 
     def track(self, key: Key, observed: Observed, status: AgentDeploymentStatus) -> None:
         """What is running for `key` now, if anything."""
@@ -103,7 +113,7 @@ class Reconciler:
 
     async def _pass(self, key: Key) -> str:
         failing = self._failing(key)
-        sight = await (self._observer.glance(key) if failing else self._look(key))
+        sight = await (self._glance(key) if failing else self._look(key))
         self._known.add(key)
         now = self._clock.now()
         decision = decide(sight.observed, now, self._settings)
@@ -121,9 +131,17 @@ class Reconciler:
         """Observe, and judge by the phase and the policy that were just read, not by older ones."""
         sight = await self._observer.observe(key)
         self._evidence.track(key, sight.observed, sight.observed.status)
+        return self._judged(key, sight)
+
+    async def _glance(self, key: Key) -> Sight:
+        return self._judged(key, await self._observer.glance(key))
+
+    def _judged(self, key: Key, sight: Sight) -> Sight:
+        """The same look, with what the evidence says now."""
         judged = replace(
             sight.observed,
             judgement=self._evidence.judgement(key),
+            late=self._evidence.late(key),
             measured=self._evidence.measured(key),
         )
         return replace(sight, observed=judged)

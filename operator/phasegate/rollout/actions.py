@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from phasegate.api.agentdeployment import Hold
 from phasegate.api.rolloutaction import RolloutActionStatus
+from phasegate.rollout.budget import go_on
 from phasegate.rollout.decision import ActionOutcome
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.observed import ActionSeen
@@ -116,10 +117,13 @@ def _pause(draft: Draft, action: ActionSeen) -> str:
 def _resume(draft: Draft, action: ActionSeen) -> str:
     _about_candidate(draft, action)
     progress = draft.status.progress
-    if progress is None or progress.hold is None:
-        raise _Refusal("the rollout is not paused")
-    draft.update(progress=progress.model_copy(update={"hold": None}))
-    return "resumed"
+    if progress is not None and progress.hold is not None:
+        draft.update(progress=progress.model_copy(update={"hold": None}))
+        return "resumed"
+    if progress is not None and progress.spent is not None:
+        draft.update(progress=go_on(progress, draft.now, progress.spent))
+        return f"resumed: {progress.phase.name} may use up its budget once more"
+    raise _Refusal("the rollout is not paused, nor is its budget reached")
 
 
 def _retry(draft: Draft, action: ActionSeen) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from phasegate.api.agentdeployment import Phase, Progress
+from phasegate.rollout.budget import budget_in_force, watch_budget
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.gate import await_approval, gate, say_held
 from phasegate.rollout.observed import Revision
@@ -33,6 +34,8 @@ def start(draft: Draft, target: Revision, *, why: str) -> None:
         previous_revision=None,
         previous_warm_until=None,
         checks=(),
+        notices=(),
+        plan=(),
     )
     draft.record("Started", "stable", first.name, Reason.STARTED, why)
     draft.announce(Reason.STARTED, f"{target.hash} begins with {first.name}: {why}")
@@ -44,6 +47,9 @@ def run(draft: Draft) -> None:
     """One pass of a running attempt."""
     if not _safe(draft):
         return
+    watch_budget(draft)
+    if draft.seen.plan and not draft.status.plan:
+        draft.update(plan=tuple(line[:2048] for line in draft.seen.plan[:24]))
     progress = draft.status.progress
     candidate = draft.status.candidate_revision
     stable = draft.status.stable_revision
@@ -56,12 +62,16 @@ def run(draft: Draft) -> None:
         return
     if _traffic_in_place(draft, progress, stable, candidate):
         gate(draft)
-    if draft.status.progress is not None and _edited(draft, draft.status.progress.phase):
+    if draft.status.progress is not None and _edited(draft, draft.status.progress):
         draft.message += " (the strategy was edited: that applies from the next phase on)"
 
 
-def _edited(draft: Draft, running: Phase) -> bool:
-    """True when the strategy says something else about the running phase than when it began."""
+def _edited(draft: Draft, progress: Progress) -> bool:
+    """True when the strategy says something else about the running phase than when it began.
+
+    Its budget aside: that counts at once.
+    """
+    running = progress.phase.model_copy(update={"budget": budget_in_force(draft, progress)})
     return running not in phases_of(draft.spec.strategy)
 
 
@@ -126,6 +136,8 @@ def phase_plan(draft: Draft, phase: Phase, stable: str, candidate: str) -> Route
     mode = mode_of(phase, draft.spec)
     plan = safe_plan(stable, _lingering(draft), current)
     header = HeaderRoute(candidate, mode) if phase.type == "Shadow" else None
+    if draft.status.progress is not None and draft.status.progress.spent is not None:
+        return RoutePlan(plan.slots, None, header)  # no more copies; who asks on purpose may
     return RoutePlan(plan.slots, Mirror(candidate, mode, phase.mirror_percent or 100), header)
 
 

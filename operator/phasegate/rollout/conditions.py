@@ -7,15 +7,18 @@ finds. ``Ready`` is True exactly when the agent is what its spec says and serves
 from __future__ import annotations
 
 from phasegate.api.base import Condition, ConditionStatus
+from phasegate.api.records import Notice, RollbackRecord
 from phasegate.rollout.draft import Draft
+from phasegate.rollout.notices import sentence, worsening
 from phasegate.rollout.reasons import Reason
+from phasegate.rollout.rollback import AFTERWARDS
 
 
 def conditions_of(draft: Draft) -> tuple[Condition, ...]:
     """All conditions of this pass; a transition time moves only when the status does."""
     route = draft.seen.route
     programmed = route.programmed and route.plan is not None and draft.route is None
-    rollback = draft.status.rollback
+    rollback, trend = draft.status.rollback, worsening(draft)
     wanted: list[tuple[str, ConditionStatus, str, str]] = [
         ("Ready", _flag(draft.ready), draft.reason, draft.message)
     ]
@@ -39,10 +42,11 @@ def conditions_of(draft: Draft) -> tuple[Condition, ...]:
             Reason.AWAITING_APPROVAL if draft.awaiting_approval else Reason.NOT_AWAITING,
             draft.message if draft.awaiting_approval else "",
         ),
+        ("EarlyWarning", _flag(bool(trend)), _trend_reason(trend), sentence(trend)),
         (
             "RolledBack",
             _flag(rollback is not None),
-            Reason.ROLLED_BACK if rollback is not None else Reason.NOT_ROLLED_BACK,
+            _rollback_reason(rollback),
             f"{rollback.trigger}: {rollback.message}"[:2048] if rollback is not None else "",
         ),
     ]
@@ -51,6 +55,19 @@ def conditions_of(draft: Draft) -> tuple[Condition, ...]:
 
 def _flag(value: bool) -> ConditionStatus:
     return "True" if value else "False"
+
+
+def _trend_reason(trend: tuple[Notice, ...]) -> str:
+    if not trend:
+        return Reason.NOTHING_WORSENS
+    proven = any(notice.kind == "LateEvidence" for notice in trend)
+    return Reason.LATE_EVIDENCE if proven else Reason.WORSENING
+
+
+def _rollback_reason(rollback: RollbackRecord | None) -> str:
+    if rollback is None:
+        return Reason.NOT_ROLLED_BACK
+    return Reason.LATE_EVIDENCE if rollback.phase == AFTERWARDS else Reason.ROLLED_BACK
 
 
 def _traffic_reason(draft: Draft, programmed: bool) -> str:

@@ -17,6 +17,7 @@ from phasegate.rollout.attempt import run
 from phasegate.rollout.conditions import conditions_of
 from phasegate.rollout.decision import Decision, RolloutPlan
 from phasegate.rollout.draft import Draft, summaries
+from phasegate.rollout.notices import keep_notices, recorded
 from phasegate.rollout.observed import Observed, Settings
 from phasegate.rollout.phases import phases_of, weight_of
 from phasegate.rollout.reasons import Reason
@@ -50,6 +51,7 @@ def decide(seen: Observed, now: datetime, settings: Settings) -> Decision:
             run(draft)
     elif adopt(draft):
         settle(draft)
+    keep_notices(draft)
     return _finish(draft)
 
 
@@ -204,6 +206,7 @@ def _records(draft: Draft) -> tuple[RolloutPlan, ...]:
             "message": gates[-1].message if gates else "",
             "ended_at": gates[-1].at if ended else None,
             "incident": status.rollback if ended == "RolledBack" else None,
+            "notices": recorded(known.notices if known else (), status.notices, draft.now),
         }
     )
     spec = _rollout_spec(draft)

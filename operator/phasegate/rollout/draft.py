@@ -90,6 +90,7 @@ class Draft:
         by: str | None = None,
     ) -> GateRecord:
         """Note a transition with the evidence it rests on."""
+        judgement = self.seen.judgement
         entry = GateRecord(
             from_phase=from_phase,
             to_phase=to_phase,
@@ -98,7 +99,8 @@ class Draft:
             message=message[:2048],
             at=self.now,
             by=by,
-            checks=summaries(self.seen.judgement.checks) if self.seen.judgement else (),
+            evidence_at=_time(judgement.at) if judgement else None,
+            checks=summaries(judgement.checks) if judgement else (),
         )
         self.records.append(entry)
         self.update(last_gate=entry)
@@ -118,10 +120,14 @@ def summaries(checks: tuple[CheckVerdict, ...]) -> tuple[CheckSummary, ...]:
             interval=None if check.interval is None else "{:.4g}..{:.4g}".format(*check.interval),
             limit=_figure(check.limit),
             odds=_figure(check.odds, digits=3),
-            since=None if check.since is None else datetime.fromtimestamp(check.since, tz=UTC),
+            since=None if check.since is None else _time(check.since),
         )
         for check in checks[:64]
     )
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, tz=UTC)
 
 
 def _figure(value: float | None, digits: int = 6) -> str | None:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from phasegate.api.agentdeployment import Hold, Phase, Progress
 from phasegate.api.quantities import format_duration, parse_duration
 from phasegate.api.rollbackpolicy import OnNoData
+from phasegate.engine.verdict import Judgement, Verdict
 from phasegate.engine.verdict import Reason as Verdicts
-from phasegate.engine.verdict import Verdict
+from phasegate.rollout.budget import say_spent
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.judging import share_problem
 from phasegate.rollout.phases import next_phase
@@ -16,7 +17,6 @@ from phasegate.rollout.reasons import Reason
 
 _HOLDING = frozenset(
     {
-        Verdicts.ALERT_BREACHED,
         Verdicts.SHARED_CAUSE,
         Verdicts.OUTSIDE_GATE,
         Verdicts.WORSENING,
@@ -69,6 +69,8 @@ def _held(draft: Draft, progress: Progress) -> bool:
     share = share_problem(phase, seen.measured)
     if progress.hold is not None:
         say_held(draft, progress.hold)
+    elif progress.spent is not None:
+        say_spent(draft, progress, progress.spent)
     elif seen.policy.problem is not None:
         draft.say(seen.policy.reason, seen.policy.problem, stalled=True)
     elif seen.spec_problem is not None:
@@ -120,9 +122,21 @@ def _undecided(draft: Draft, progress: Progress) -> None:
         text = f"{phase.name}: not passed within {phase.max_duration}, a person has to decide; {_evidence(draft)}"
         draft.say(Reason.MAX_DURATION, text)
         return
+    alarmed = _alarmed(draft.seen.judgement)
+    if alarmed:
+        draft.say(Reason.ALERT_BREACHED, f"{phase.name}: {alarmed}; holding until it is over")
+        return
     held = draft.seen.judgement is not None and draft.seen.judgement.reason in _HOLDING
     reason = Reason.HELD_BY_EVIDENCE if held else Reason.COLLECTING_EVIDENCE
     draft.say(reason, f"{phase.name}: {_evidence(draft)}")
+
+
+def _alarmed(judgement: Judgement | None) -> str:
+    """Every alert that holds the phase, if nothing else does more."""
+    if judgement is None or judgement.reason is not Verdicts.ALERT_BREACHED:
+        return ""
+    failed = (c for c in judgement.checks if c.level == "alert" and c.verdict is Verdict.FAIL)
+    return "; ".join(f"{check.check}: {check.message}" for check in failed)
 
 
 def _said_before(draft: Draft, reason: Reason) -> bool:
@@ -168,7 +182,7 @@ def _next(draft: Draft, progress: Progress) -> None:
 def _promote(draft: Draft, progress: Progress) -> None:
     """The watch is over: the candidate is the stable revision, the one before it stays warm for a while."""
     status = draft.status
-    warm = (progress.started_at or draft.now) + parse_duration(draft.spec.standby.keep_warm)
+    warm = draft.now + parse_duration(draft.spec.standby.keep_warm)
     message = f"{progress.phase.name} passed: {_evidence(draft)}"
     draft.record(
         "Stable", progress.phase.name, "stable", Reason.PROMOTED, message, progress.approved_by

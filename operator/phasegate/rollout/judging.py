@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from datetime import datetime
 
-from phasegate.api.agentdeployment import AgentDeploymentSpec, Phase, Progress
+from phasegate.api.agentdeployment import (
+    AgentDeploymentSpec,
+    AgentDeploymentStatus,
+    Phase,
+    Progress,
+)
 from phasegate.api.quantities import parse_duration, parse_percent
 from phasegate.api.rollbackpolicy import Baseline, Level, Metric, RollbackPolicySpec
-from phasegate.engine.checks import compile_checks
+from phasegate.engine.compiling import Context, compile_checks, money_of
 from phasegate.engine.evidence import EvidencePlan
+from phasegate.engine.prices import PriceTable
+from phasegate.engine.sources import SOURCES
+from phasegate.rollout.late import labels_until
 from phasegate.rollout.observed import Measured
-from phasegate.rollout.phases import mirrors, weight_of
+from phasegate.rollout.phases import budget_of, mirrors, weight_of
+from phasegate.rollout.rollback import AFTERWARDS
 
 BETA = 0.05
 """Chance that a candidate at the rollback level passes a gate (statistics: Pass is a proof of its own)."""
@@ -39,27 +50,76 @@ def default_policy(spec: AgentDeploymentSpec) -> RollbackPolicySpec:
     )
 
 
+def compile_context(spec: AgentDeploymentSpec, prices: PriceTable | None = None) -> Context:
+    """What compiling a policy needs to know of the agent, and of the administrator's prices."""
+    return Context(None if spec.agent.model is None else spec.agent.model.name, prices)
+
+
 def evidence_plan(
-    spec: AgentDeploymentSpec, policy: RollbackPolicySpec | None, progress: Progress
+    spec: AgentDeploymentSpec,
+    policy: RollbackPolicySpec | None,
+    progress: Progress,
+    prices: PriceTable | None = None,
 ) -> EvidencePlan:
     """The evidence plan of the running phase.
 
     Evidence counts from the moment the phase was decided, so that nothing between two phases goes
     unjudged. Raises InvalidSpec if the policy cannot be compiled.
     """
-    policy = policy or default_policy(spec)
-    phase = progress.phase
+    policy, context = policy or default_policy(spec), compile_context(spec, prices)
+    plan = phase_plan(policy, context, progress.phase, progress.entered_at)
+    budget = budget_of(progress.phase, spec.strategy)
+    money = budget is not None and budget.cost is not None
+    return replace(plan, spend=money_of(policy.source, context)) if money else plan
+
+
+def phase_plan(
+    policy: RollbackPolicySpec, context: Context, phase: Phase, entered_at: datetime
+) -> EvidencePlan:
+    """The evidence plan of a phase of anybody's. Raises InvalidSpec as `evidence_plan` does."""
     seconds = parse_duration(phase.min_duration).total_seconds()
     return EvidencePlan(
-        phase=f"{phase.name}@{progress.entered_at.isoformat()}",
-        start=progress.entered_at.timestamp(),
+        phase=f"{phase.name}@{entered_at.isoformat()}",
+        start=entered_at.timestamp(),
         planned_seconds=max(seconds, 60.0),
         alpha=parse_percent(policy.false_rollback_rate),
         beta=BETA,
         min_samples=phase.min_samples,
         min_seconds=seconds,
         stale_seconds=STALE_SECONDS,
-        checks=compile_checks(policy),
+        checks=compile_checks(policy, context),
+        volume=SOURCES[policy.source].calls,
+    )
+
+
+def late_plan(
+    spec: AgentDeploymentSpec,
+    policy: RollbackPolicySpec | None,
+    status: AgentDeploymentStatus,
+    prices: PriceTable | None = None,
+) -> EvidencePlan | None:
+    """What labels that arrive after an attempt's success are judged by; None if none can come.
+
+    Raises InvalidSpec if the policy cannot be compiled.
+    """
+    until, gate = labels_until(status), status.last_gate
+    if until is None or gate is None:
+        return None
+    policy = policy or default_policy(spec)
+    checks = tuple(c for c in compile_checks(policy, compile_context(spec, prices)) if c.late)
+    if not checks:
+        return None
+    return EvidencePlan(
+        phase=f"{AFTERWARDS}@{gate.at.isoformat()}",
+        start=gate.at.timestamp(),
+        planned_seconds=(until - gate.at).total_seconds(),
+        alpha=parse_percent(policy.false_rollback_rate),
+        beta=BETA,
+        min_samples=0,
+        min_seconds=0.0,
+        stale_seconds=STALE_SECONDS,
+        checks=checks,
+        volume=SOURCES[policy.source].calls,
     )
 
 

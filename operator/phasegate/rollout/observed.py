@@ -12,6 +12,7 @@ from phasegate.api.agentrollout import AgentRolloutStatus
 from phasegate.api.base import Meta
 from phasegate.api.rollbackpolicy import RollbackPolicySpec
 from phasegate.api.rolloutaction import RolloutActionSpec
+from phasegate.engine.prices import PriceTable
 from phasegate.engine.verdict import Judgement
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.route import Mode, RoutePlan
@@ -77,6 +78,8 @@ class PolicySeen:
     """A sentence for the user: not found, or invalid with the field and the fix."""
     reason: Reason = Reason.POLICY_NOT_FOUND
     """The reason that goes with `problem`."""
+    prices: PriceTable | None = None
+    """What tokens cost, where the administrator says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,11 @@ class Observed:
     rollout: AgentRolloutStatus | None
     """The current attempt's record (of `status.current_rollout`), if it exists."""
     judgement: Judgement | None = None
+    late: Judgement | None = None
+    """What labels say that arrive after the attempt has ended well; None when nobody waits for any."""
     measured: Measured | None = None
+    plan: tuple[str, ...] = ()
+    """What the running attempt's phases will take and catch, a line each; empty while that is not known."""
     actions: tuple[ActionSeen, ...] = ()
     partial: bool = False
     """Only the agent and its route were read: enough to take traffic back, for nothing else."""

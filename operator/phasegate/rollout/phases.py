@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from phasegate.api.agentdeployment import AgentDeploymentSpec, Phase, Preset, Strategy
+from phasegate.api.agentdeployment import AgentDeploymentSpec, Budget, Phase, Preset, Strategy
 from phasegate.rollout.route import Mode
 
 _RANK: Mapping[str, int] = MappingProxyType({"Dark": 0, "Shadow": 1, "Canary": 2, "Full": 3})
@@ -47,6 +47,13 @@ def phases_of(strategy: Strategy) -> tuple[Phase, ...]:
     if strategy.phases:
         return strategy.phases
     return PRESETS[strategy.preset or "Phased"]
+
+
+def budget_of(phase: Phase, strategy: Strategy | None) -> Budget | None:
+    """The budget of the running phase as the strategy has it now: the one edit that does not wait."""
+    now = phases_of(strategy) if strategy is not None else ()
+    same = (p for p in now if (p.name, p.type) == (phase.name, phase.type))
+    return next((p.budget for p in same), phase.budget)
 
 
 def position(phase: Phase) -> tuple[int, int]:

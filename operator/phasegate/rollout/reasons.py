@@ -30,6 +30,8 @@ class Reason(StrEnum):
     COLLECTING_EVIDENCE = "CollectingEvidence"
     HELD_BY_PERSON = "Paused"
     HELD_BY_EVIDENCE = "Holding"
+    ALERT_BREACHED = "AlertBreached"
+    BUDGET_REACHED = "BudgetReached"
     NO_DATA = "NoData"
     PAUSED_WITHOUT_DATA = "PausedWithoutData"
     MAX_DURATION = "MaxDurationExceeded"
@@ -41,7 +43,14 @@ class Reason(StrEnum):
     NOT_PROGRAMMED = "NotProgrammed"
     NOT_AWAITING = "NotAwaitingApproval"
     NOT_ROLLED_BACK = "NotRolledBack"
+    # EarlyWarning
+    WORSENING = "Worsening"
+    NOTHING_WORSENS = "NothingWorsens"
+    LATE_EVIDENCE = "LateEvidence"
     # events
+    EARLY_WARNING = "EarlyWarning"
+    WARNING_OVER = "EarlyWarningOver"
+    ALERT_OVER = "AlertOver"
     STARTED = "RolloutStarted"
     ADVANCED = "PhaseAdvanced"
     PROMOTED = "Promoted"

@@ -10,6 +10,8 @@ from phasegate.rollout.draft import Draft
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.route import RollbackIntent, RoutePlan, only, split, with_intent
 
+AFTERWARDS = "after Stable"
+"""What a rollback that comes after the last phase names as its phase: no phase can have this name."""
 REMEMBERED = 32
 """Revisions that were rolled back and are not tried again by themselves."""
 
@@ -84,7 +86,8 @@ def complete(draft: Draft, intent: RollbackIntent) -> None:
         ),
         rejected_revisions=remember(status.rejected_revisions, intent.revision),
     )
-    draft.record("RolledBack", intent.phase, "stable", intent.trigger, intent.message, intent.by)
+    reason = Reason.LATE_EVIDENCE if intent.phase == AFTERWARDS else intent.trigger
+    draft.record("RolledBack", intent.phase, "stable", reason, intent.message, intent.by)
     draft.announce(Reason.ROLLED_BACK, _sentence(intent), warning=True)
     draft.say(Reason.ROLLED_BACK, _sentence(intent), stalled=True)
     draft.look_again(draft.settings.poll)  # until it is known to be safe

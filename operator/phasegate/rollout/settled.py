@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phasegate.rollout.attempt import ROUTE_PATIENCE, cannot_mirror, start
 from phasegate.rollout.draft import Draft
+from phasegate.rollout.late import take_back_late
 from phasegate.rollout.observed import Revision
 from phasegate.rollout.phases import mirrors, phases_of
 from phasegate.rollout.reasons import Reason
@@ -36,6 +37,8 @@ def adopt(draft: Draft) -> bool:
 
 def settle(draft: Draft) -> None:
     """One pass without an attempt; starts one if the spec describes something new."""
+    if take_back_late(draft):
+        return
     if draft.seen.spec is None:
         draft.say(
             Reason.INVALID_SPEC, draft.seen.spec_problem or "the spec cannot be read", stalled=True

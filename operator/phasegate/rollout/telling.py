@@ -74,6 +74,10 @@ def _essence(status: AgentDeploymentStatus) -> dict[str, Any]:
         (check.name, check.level, check.verdict, check.reason, _words(check.message))
         for check in status.checks
     ]
+    essence["notices"] = [
+        (notice.kind, notice.check, notice.since, _words(notice.message))
+        for notice in status.notices
+    ]
     essence["conditions"] = [
         {**condition.model_dump(), "message": _words(condition.message)}
         for condition in status.conditions
