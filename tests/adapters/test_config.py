@@ -21,6 +21,7 @@ providers:
 routers:
 - {controllerName: example.com/gateway, mirror: true, backendHeaders: true}
 refresh: {rollout: 5s, resync: 1h, tick: 2s}
+prices: {namespace: phasegate-system, name: model-prices}
 """
 
 
@@ -40,6 +41,8 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
     assert features.mirror
     assert features.backend_headers
     assert not features.mirror_percent
+    assert config.prices is not None
+    assert (config.prices.name, config.prices.key) == ("model-prices", "prices.yaml")
 
 
 def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
@@ -50,6 +53,7 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("providers: {default: {}}", "providers.default.url: Field required"),
+        ("prices: {namespace: a}", "prices.name: Field required"),
         ("providers: {default: {url: 'file:///etc/passwd'}}", "providers.default.url: URL scheme"),
         ("providers: {default: {url: 'http://x', tokn: y}}", "providers.default.tokn: Extra"),
         ("providers: {Not A Name: {url: 'http://x'}}", "providers.Not A Name: "),
@@ -68,6 +72,7 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
         ("routers: [{mirror: true}]", "routers.0.controllerName: Field required"),
         ("[]", "the file: "),
         ("a: [", "is not YAML"),
+        ("a: 2026-13-01", "is not YAML"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: str) -> None:

@@ -12,10 +12,11 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
-from phasegate.adapters.prometheus import CHUNK, Credentials, PrometheusProvider
+from phasegate.adapters.prometheus import CHUNK, Credentials, Limits, PrometheusProvider
 from phasegate.api.errors import ProviderError
 
 SECRET = "canary-secret-in-a-body"
+LIMITS = {"deadline", "max_series", "max_bytes"}
 
 
 def matrix(*series: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -34,6 +35,8 @@ def provider(
     answer: Callable[[httpx.Request], httpx.Response], **settings: Any
 ) -> PrometheusProvider:
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer), follow_redirects=False)
+    limits = {name: settings.pop(name) for name in LIMITS & settings.keys()}
+    settings |= {"limits": Limits(**limits)}
     return PrometheusProvider("default", client, url="http://prometheus:9090/base/", **settings)
 
 
@@ -97,7 +100,7 @@ async def test_a_query_is_a_form_with_time_timeout_and_limit() -> None:
         "query": 'up{a="b"}[124ms]',
         "time": "1700000000.123",
         "timeout": "1800ms",
-        "limit": "7",
+        "limit": "8",
         "partial_response": "false",
     }
 
@@ -153,9 +156,10 @@ HISTOGRAM = {"metric": {}, "histograms": [[1, {"count": "1"}]]}
         (matrix({"metric": {}}), 200, "not that of a Prometheus API"),
         (matrix({"metric": [], "values": []}), 200, "not that of a Prometheus API"),
         (matrix({"metric": {}, "values": [[1, SECRET]]}), 200, "not that of a Prometheus API"),
-        (matrix(HISTOGRAM), 200, "native histograms"),
+        (matrix(HISTOGRAM), 200, "not that of a Prometheus API"),
         ({"status": "success", "data": {"resultType": "vector", "result": []}}, 200, "no matrix"),
         (matrix(*[counter((11, "1"), pod=str(n)) for n in range(4)]), 200, "more than 3 series"),
+        (matrix(counter((11, "1")), counter((12, "2"))), 200, "names a series twice"),
         (matrix(counter(*[(11.0, "1")] * 500)), 200, "longer than 4096 bytes"),
     ],
 )
@@ -190,7 +194,7 @@ async def test_a_provider_that_is_not_there_or_silent_is_an_error() -> None:
     port = server.sockets[0].getsockname()[1]
     async with httpx.AsyncClient(trust_env=False) as client:
         silent = PrometheusProvider(
-            "default", client, url=f"http://127.0.0.1:{port}", deadline=0.05
+            "default", client, url=f"http://127.0.0.1:{port}", limits=Limits(deadline=0.05)
         )
         with pytest.raises(ProviderError, match=r"no answer within 0\.05 s"):
             await silent.raw("up", 1, 2)
@@ -206,3 +210,38 @@ async def test_a_missing_token_file_is_an_error_of_the_provider(tmp_path: Path) 
     credentials = Credentials(bearer_token_file=tmp_path / "gone")
     with pytest.raises(ProviderError, match="credentials not readable"):
         await saying(matrix(), credentials=credentials).raw("up", 1, 2)
+
+
+async def test_regular_times_are_asked_in_ranges_and_the_newest_one_by_one() -> None:
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        form = {key: value[0] for key, value in parse_qs(request.content.decode()).items()}
+        asked.append((request.url.path, form))
+        if "start" in form:
+            times = range(int(float(form["start"])), int(float(form["end"])) + 1, 5)
+            return httpx.Response(200, json=matrix(counter(*((t, "1") for t in times))))
+        sample = {"metric": {"__name__": "calls_total", "pod": "a"}, "value": [form["time"], "2"]}
+        data = {"resultType": "vector", "result": [sample]}
+        return httpx.Response(200, json={"status": "success", "data": data})
+
+    (found,) = await provider(answer, clock=lambda: 1000.0).stepped("x", 900, 950, 5.0)
+    assert [at for at, _ in found.samples] == [float(at) for at in range(900, 951, 5)]
+    assert [path for path, _ in asked] == ["/base/api/v1/query_range", *["/base/api/v1/query"] * 3]
+    assert asked[0][1]["start"] == "900.000"
+    assert asked[0][1]["end"] == "935.000"
+    assert asked[0][1]["step"] == "5.000"
+    assert [form["time"] for _, form in asked[1:]] == ["940.000", "945.000", "950.000"]
+    assert {form["nocache"] for _, form in asked[1:]} == {"1"}
+
+
+async def test_many_times_are_asked_for_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        ends.append(float(parse_qs(request.content.decode())["end"][0]))
+        return httpx.Response(200, json=matrix())
+
+    monkeypatch.setattr("phasegate.adapters.prometheus.MAX_POINTS", 10)
+    assert await provider(answer, clock=lambda: 1e6).stepped("x", 0, 100, 5.0) == []
+    assert ends == [45.0, 95.0, 100.0]

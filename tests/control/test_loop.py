@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from phasegate.api.errors import Conflict
 from phasegate.control import kinds
-from phasegate.control.evidence_store import Attempt
+from phasegate.control.attempt import Attempt
+from phasegate.control.sampler import LOOK_AHEAD
 
 from tests.control.world import KEY, World, broken
 
@@ -592,7 +593,7 @@ async def test_one_query_per_look_carries_the_whole_fleet() -> None:
         assert 5 <= len(world.provider.queries) <= 15
         for query, start, end in world.provider.queries:
             assert 'namespace=~"team"' in query
-            assert end - start < 30
+            assert end - start < 30 + LOOK_AHEAD
 
 
 async def test_status_writes_that_only_change_numbers_are_rare() -> None:

@@ -2,77 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
-from phasegate.api.agentdeployment import (
-    AgentDeploymentSpec,
-    AgentDeploymentStatus,
-    Phase,
-    Progress,
-)
+from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.base import Condition
 from phasegate.api.verdicts import CheckSummary
 from phasegate.control.admission import REQUIRED, weakness
 from phasegate.control.calls import CallCounter
 from phasegate.control.children import contains
-from phasegate.control.evidence_store import Attempt, Subject
 from phasegate.control.parse import workloads_of
-from phasegate.control.ports import Key
 from phasegate.control.rhythm import FLOOR, LATENCY, Rhythm
-from phasegate.control.sampler import selector
-from phasegate.engine.evidence import Evidence
 from phasegate.engine.samples import Arm, Series
-from phasegate.rollout.judging import evidence_plan
+from phasegate.engine.selectors import Selector, parse_selector
 from phasegate.rollout.telling import only_numbers_differ
-
-from tests.control.world import agent
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 ADMISSION = Path(__file__).parents[2] / "config" / "admission" / "rolloutactions.yaml"
-
-
-# --- the selector --------------------------------------------------------------------------------
-
-
-def attempt(namespace: str, name: str) -> Attempt:
-    spec = AgentDeploymentSpec.model_validate(agent()["spec"])
-    progress = Progress(phase=Phase(name="dark", type="Dark"), entered_at=NOW)
-    plan = evidence_plan(spec, None, progress)
-    subject = Subject("r-1", "a" * 10, "b" * 10, "dark", "default", plan)
-    return Attempt(Key(namespace, name), subject, Evidence(plan), 0.0)
-
-
-def patterns(query: str) -> dict[str, str]:
-    """The regular expressions of a selector, as Prometheus reads its strings."""
-    found = re.findall(r'(\w+)=~"((?:[^"\\]|\\.)*)"', query)
-    assert "{" + ",".join(f'{n}=~"{p}"' for n, p in found) + "}" == query
-    return {
-        name: re.sub(r"\\(.)", lambda match: match[1].replace("n", "\n"), text)
-        for name, text in found
-    }
-
-
-def test_one_selector_names_every_series_agent_and_namespace() -> None:
-    found = patterns(selector([attempt("a", "x"), attempt("b", "y.z")]))
-    assert found["namespace"] == "a|b"
-    assert re.fullmatch(found["agent"], "y.z")
-    assert not re.fullmatch(found["agent"], "y-z")
-    assert "agent_requests_total" in found["__name__"].split("|")
-
-
-@given(st.text(min_size=1, max_size=30))
-def test_no_name_gets_out_of_the_selector_or_matches_another(name: str) -> None:
-    found = patterns(selector([attempt("team", name)]))
-    assert re.fullmatch(found["agent"], name)
-    assert not re.fullmatch(found["agent"], name + "x")
-    assert found["namespace"] == "team"
 
 
 # --- calls ---------------------------------------------------------------------------------------
@@ -83,7 +32,7 @@ def series(arm: Arm, *samples: tuple[float, float], pod: str = "p", name: str = 
 
 
 def test_calls_count_from_since_and_what_a_pod_counted_before_does_not() -> None:
-    counter = CallCounter("calls", since=100)
+    counter = CallCounter(Selector("calls"), since=100)
     counter.add([series("candidate", (99, 1000), (101, 1010)), series("baseline", (102, 5000))])
     counter.add([series("candidate", (101, 1010), (103, 1015)), series("baseline", (104, 5007))])
     assert counter.measured().candidate == 15
@@ -91,14 +40,30 @@ def test_calls_count_from_since_and_what_a_pod_counted_before_does_not() -> None
 
 
 def test_a_pod_that_comes_later_counts_from_zero_and_a_reset_is_not_negative() -> None:
-    counter = CallCounter("calls", since=0)
+    counter = CallCounter(Selector("calls"), since=0)
     counter.add([series("candidate", (1, 10))])
     counter.add([series("candidate", (2, 4)), series("candidate", (2, 3), pod="new")])
     assert counter.measured().candidate == 7
 
 
+def test_a_place_in_the_route_has_counted_for_others_before() -> None:
+    counter = CallCounter(Selector("calls"), since=0, lasting=True)
+    counter.add([series("baseline", (1, 500), pod="envoy-1")])
+    counter.add([series("candidate", (2, 900), pod="envoy-2")])
+    counter.add([series("candidate", (3, 907), pod="envoy-2")])
+    assert counter.measured().candidate == 7
+
+
+def test_only_calls_of_the_selectors_labels_count() -> None:
+    counter = CallCounter(parse_selector('calls{code!="499"}'), since=0)
+    labels = (("code", "499"), ("pod", "p"))
+    counter.add([series("candidate", (1, 1)), Series("candidate", "calls", labels, ((1, 5),))])
+    counter.add([series("candidate", (2, 3)), Series("candidate", "calls", labels, ((2, 9),))])
+    assert counter.measured().candidate == 2
+
+
 def test_other_series_and_unusable_values_do_not_count() -> None:
-    counter = CallCounter("calls", since=0)
+    counter = CallCounter(Selector("calls"), since=0)
     counter.add([series("candidate", (1, 0))])
     counter.add(
         [series("candidate", (2, float("nan")), (3, 5)), series("candidate", (3, 9), name="x")]
@@ -124,12 +89,13 @@ def test_a_late_scrape_is_waited_for_and_a_dead_target_is_not() -> None:
     assert rhythm.pause(now=150.0, took=0.001, attempts=1) == 60
 
 
-def test_looking_takes_a_fifth_of_the_time_at_most_and_less_often_as_the_fleet_grows() -> None:
+def test_looking_takes_half_of_the_time_at_most_and_less_often_as_the_fleet_grows() -> None:
     rhythm = Rhythm(longest=1)
     rhythm.seen({"a": 100.0})
     rhythm.seen({"a": 101.0})
-    assert rhythm.pause(now=102.0, took=0.5, attempts=1) == pytest.approx(2.0)
-    assert rhythm.pause(now=102.0, took=0.001, attempts=1000) == pytest.approx(5.0)
+    assert rhythm.pause(now=102.0, took=0.5, attempts=1) == pytest.approx(0.5)
+    assert rhythm.pause(now=102.0, took=2.0, attempts=1000) == pytest.approx(3.0)
+    assert rhythm.pause(now=102.0, took=6.0, attempts=1000) == pytest.approx(6.0)
 
 
 # --- identity ------------------------------------------------------------------------------------

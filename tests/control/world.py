@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -14,8 +14,9 @@ from phasegate.api.errors import ClusterError, ProviderError
 from phasegate.control import kinds
 from phasegate.control.evidence_store import EvidenceStore
 from phasegate.control.execute import Executor
+from phasegate.control.foretelling import Foreteller
 from phasegate.control.observe import Observer
-from phasegate.control.ports import Key, RawSeries
+from phasegate.control.ports import Key, MetricsProvider, RawSeries
 from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
 from phasegate.control.sampler import Sampler
@@ -25,7 +26,7 @@ from phasegate.rollout.observed import Settings
 from tests.control.fakes import FakeCluster, FakeRecorder, FakeRouter, VirtualClock, settle
 
 KEY = Key("team", "support")
-PHASES = [
+PHASES: list[dict[str, Any]] = [
     {"name": "dark", "type": "Dark", "mirrorPercent": 100, "minDuration": "30s"},
     {"name": "canary-20", "type": "Canary", "weight": 20, "minDuration": "60s"},
     {"name": "full", "type": "Full", "minDuration": "30s"},
@@ -51,13 +52,18 @@ def agent(**spec: Any) -> dict[str, Any]:
 
 
 class FakeProvider:
-    """A Prometheus that scrapes every second what the agents count."""
+    """A Prometheus that scrapes what the agents count."""
 
     def __init__(self) -> None:
+        self._totals: dict[tuple[tuple[str, str], ...], float] = defaultdict(float)
         self.series: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
         self.queries: list[tuple[str, float, float]] = []
         self.asked: list[str] = []
         self.value = 0.0
+        self.remembers = False
+        """It answers for the past as well."""
+        self.values: Callable[[float], float] = lambda at: self.value
+        """What a query's expression is worth at a time."""
         self.broken = False
 
     async def raw(self, selector: str, start: float, end: float) -> Sequence[RawSeries]:
@@ -76,28 +82,60 @@ class FakeProvider:
         return found
 
     async def instant(self, query: str, at: float) -> Sequence[RawSeries]:
+        raise AssertionError("queries are asked at regular times")
+
+    async def stepped(
+        self, query: str, start: float, end: float, step: float
+    ) -> Sequence[RawSeries]:
         self.asked.append(query)
-        return [RawSeries("", {}, ((at, self.value),))]
+        if self.broken:
+            raise ProviderError("metrics provider default: not reachable")
+        times = [start + n * step for n in range(int((end - start) / step) + 1)]
+        if query.startswith("{"):
+            return await self._past(query, times) if self.remembers else []
+        return [RawSeries("", {}, tuple((at, self.values(at)) for at in times))]
+
+    async def _past(self, selector: str, times: Sequence[float]) -> list[RawSeries]:
+        """Each series at these times, as long as its last sample was no longer than five minutes ago."""
+        found = []
+        for raw in await self.raw(selector, 0.0, times[-1]):
+            points = []
+            for at in times:
+                last = next((s for s in reversed(raw.samples) if s[0] <= at), None)
+                if last is not None and at - last[0] < 300:
+                    points.append((at, last[1]))
+            if points:
+                found.append(RawSeries(raw.name, raw.labels, tuple(points)))
+        return found
 
     def count(self, at: float, increments: Mapping[tuple[tuple[str, str], ...], float]) -> None:
-        for labels in increments:
-            self.series.setdefault(labels, [])
-        for labels, samples in self.series.items():
-            before = samples[-1][1] if samples else 0.0
-            samples.append((at, before + increments.get(labels, 0.0)))
+        for labels, amount in increments.items():
+            self._totals[labels] += amount
+        for labels, total in self._totals.items():
+            self.series.setdefault(labels, []).append((at, total))
+
+    def lose_everything(self) -> None:
+        """It starts again with an empty database; agents go on counting."""
+        self.series.clear()
 
 
 class World:
     """One API server and gateway; operators come and go."""
 
-    def __init__(self, *, mirror: bool = True) -> None:
+    def __init__(self, *, mirror: bool = True, every: float = 1.0) -> None:
+        """`every`: seconds between two scrapes."""
+        self.every = every
         self.clock = VirtualClock()
         self.cluster = FakeCluster(self.clock)
         self.router = FakeRouter(self.cluster.writes, mirror=mirror)
         self.recorder = FakeRecorder()
         self.provider = FakeProvider()
+        self.metrics: MetricsProvider = self.provider
+        """What the operator asks: what the agents count, or a server in front of it."""
         self.calls_per_second = 50.0
         self.error_rate: dict[str, float] = defaultdict(lambda: 0.01)
+        self.counting: dict[tuple[str, str], float] = {}
+        """What else pods count, per second, by revision and name of the counter."""
         self.pods_start = True
         self._credit: dict[tuple[str, str], float] = defaultdict(float)
 
@@ -126,7 +164,9 @@ class World:
         """An operator process; leaving ends it without warning."""
         self.queue: WorkQueue[Key] = WorkQueue(self.clock, lambda: 0.0)
         self.store = EvidenceStore(self.clock)
-        self.observer = Observer(self.cluster, self.router, self.clock, self.store)
+        providers = {"default": self.metrics}
+        foreteller = Foreteller(providers, self.queue, self.clock)
+        self.observer = Observer(self.cluster, self.router, self.clock, plans=foreteller)
         executor = Executor(self.cluster, self.router, self.recorder, self.clock, refresh=10.0)
         settings = Settings(refresh=timedelta(seconds=10))
         self.results: list[str] = []
@@ -141,7 +181,6 @@ class World:
             settings,
             on_pass=self._passed,
         )
-        providers = {"default": self.provider}
         self.sampler = Sampler(providers, self.store, self.queue, self.clock, tick=1.0)
         tasks = [
             asyncio.ensure_future(work)
@@ -150,6 +189,7 @@ class World:
                 self.reconciler.work(),
                 self.reconciler.work(urgent_only=True),
                 self.sampler.run(),
+                foreteller.run(),
                 self._second_by_second(),
             )
         ]
@@ -199,7 +239,7 @@ class World:
 
     async def _second_by_second(self) -> None:
         while True:
-            await self.clock.sleep(1)
+            await self.clock.sleep(self.every)
             self._start_pods()
             self._serve_and_scrape()
 
@@ -219,12 +259,18 @@ class World:
         for deployment in self.cluster.all(kinds.DEPLOYMENT):
             labels = deployment["metadata"]["labels"]
             revision, mode = labels[REVISION], labels[MODE]
-            calls = self.calls_per_second * self._share(revision, mode)
+            calls = self.every * self.calls_per_second * self._share(revision, mode)
             bad = calls * self.error_rate[revision]
             for outcome, amount in (("success", calls - bad), ("error", bad)):
                 increments[_series(revision, mode, outcome)] += self._whole(
                     f"{revision}/{mode}/{outcome}", amount
                 )
+            for (who, counter), rate in self.counting.items():
+                if who == revision:
+                    amount = rate * self.every
+                    if "usd" not in counter:  # money is counted in fractions
+                        amount = self._whole(f"{who}/{counter}", amount)
+                    increments[_series(revision, mode, name=counter)] += amount
         self.provider.count(self.clock.now().timestamp(), increments)
 
     def _share(self, revision: str, mode: str) -> float:
@@ -243,11 +289,13 @@ class World:
         return credit // 1
 
 
-def _series(revision: str, mode: str, outcome: str) -> tuple[tuple[str, str], ...]:
+def _series(
+    revision: str, mode: str, outcome: str = "", name: str = "agent_requests_total"
+) -> tuple[tuple[str, str], ...]:
     return tuple(
         sorted(
             {
-                "__name__": "agent_requests_total",
+                "__name__": name,
                 "namespace": KEY.namespace,
                 "agent": KEY.name,
                 "revision": revision,

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from phasegate.adapters.routers.capabilities import Features
-from phasegate.api.base import Name
+from phasegate.api.base import Name, ObjectName
 from phasegate.api.errors import ConfigError, InvalidSpec
 from phasegate.api.quantities import parse_duration
 
@@ -106,12 +106,21 @@ class RefreshConfig(_Model):
     """Between two looks at the metrics of running rollouts, at most."""
 
 
+class PricesConfig(_Model):
+    """The ConfigMap with the price of tokens, for sources that report tokens and no money."""
+
+    namespace: Name
+    name: ObjectName
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253)] = "prices.yaml"
+
+
 class OperatorConfig(_Model):
     """The whole file."""
 
     providers: dict[Name, ProviderConfig] = Field(default_factory=dict)
     routers: tuple[RouterConfig, ...] = ()
     refresh: RefreshConfig = Field(default_factory=RefreshConfig)
+    prices: PricesConfig | None = None
 
     def features(self) -> dict[str, Features]:
         """The administrator's word on gateways, by controllerName."""
@@ -132,7 +141,7 @@ def load_config(path: Path) -> OperatorConfig:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-01
         raise ConfigError(f"The configuration {path} is not YAML: {error}") from error
     try:
         return OperatorConfig.model_validate({} if content is None else content)

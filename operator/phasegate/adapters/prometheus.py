@@ -6,20 +6,31 @@ import asyncio
 import json
 import math
 import ssl
+import time
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx
 
 from phasegate.adapters.config import ProviderConfig
-from phasegate.api.errors import ConfigError, ProviderError
+from phasegate.adapters.matrix import MatrixReader
+from phasegate.adapters.native import beside, classic
+from phasegate.api.errors import ConfigError, ProviderError, TooMuchData
 from phasegate.control.ports import RawSeries
 
 CHUNK: Final = 900.0
 """Longest range (seconds) asked for at once: a new leader's gap must not make one huge answer."""
+MAX_POINTS: Final = 10_000
+"""Points of a stepped query asked for at once: Prometheus refuses more than 11,000."""
+MAX_SKEW: Final = 60.0
+"""Seconds by which the provider's clock may differ from ours: its samples would be too old, or of
+a time to come."""
+_RECENT: Final = 60.0
+"""Seconds for which a store may hold back what it has in answers about ranges."""
 _MARGIN: Final = 0.9
 """The server is told to give up before we do: then it frees the query, and says why."""
 _IN_THREAD: Final = 256 * 1024
@@ -49,6 +60,15 @@ class Credentials:
         return headers
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one question may take: seconds, series, bytes of its answer."""
+
+    deadline: float = 5.0
+    max_series: int = 100_000
+    max_bytes: int = 32 * 1024 * 1024
+
+
 class PrometheusProvider:
     """`phasegate.control.ports.MetricsProvider` on the HTTP API, version 1.
 
@@ -65,17 +85,16 @@ class PrometheusProvider:
         *,
         url: str,
         credentials: Credentials | None = None,
-        deadline: float = 5.0,
-        max_series: int = 100_000,
-        max_bytes: int = 32 * 1024 * 1024,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self._client = client
-        self._url = f"{url.rstrip('/')}/api/v1/query"
+        self._url = f"{url.rstrip('/')}/api/v1/"
         self._credentials = credentials or Credentials()
-        self._deadline = deadline
-        self._max_series = max_series
-        self._max_bytes = max_bytes
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._reader = MatrixReader()
 
     @classmethod
     def connect(cls, name: str, config: ProviderConfig) -> PrometheusProvider:
@@ -102,9 +121,11 @@ class PrometheusProvider:
                 password_file=basic.password_file if basic else None,
                 headers=config.headers,
             ),
-            deadline=config.timeout.total_seconds(),
-            max_series=config.max_series,
-            max_bytes=config.max_response_mib * 1024 * 1024,
+            limits=Limits(
+                deadline=config.timeout.total_seconds(),
+                max_series=config.max_series,
+                max_bytes=config.max_response_mib * 1024 * 1024,
+            ),
         )
 
     async def close(self) -> None:
@@ -116,85 +137,169 @@ class PrometheusProvider:
 
         `selector` is an instant vector selector: it must not carry a range of its own.
         """
-        found: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+        found: dict[Hashable, RawSeries] = {}
         at = start
         while at < end:
             until = min(at + CHUNK, end)
             # One millisecond more, for stores whose ranges are open at the left: cut off below.
             window = math.ceil((until - at) * 1000) + 1
-            result = await self._query(f"{selector}[{window}ms]", until, "matrix")
-            for labels, samples in result:
-                kept = [sample for sample in samples if at < sample[0] <= until]
+            query = {"query": f"{selector}[{window}ms]", "time": _milliseconds(until)}
+            for (identity, name, labels), samples in await self._matrix(query):
+                kept = samples
+                if samples and not at < samples[0][0] <= samples[-1][0] <= until:
+                    kept = [sample for sample in samples if at < sample[0] <= until]
+                if kept and (before := found.get(identity)) is not None:
+                    kept = [*before.samples, *kept]
                 if kept:
-                    found.setdefault(tuple(sorted(labels.items())), []).extend(kept)
+                    found[identity] = RawSeries(name, labels, tuple(kept), identity)
             at = until
-        return [_series(dict(labels), samples) for labels, samples in found.items()]
+        return list(found.values())
 
     async def instant(self, query: str, at: float) -> Sequence[RawSeries]:
         """Value of a PromQL expression at one time (unix seconds); raises ProviderError."""
-        result = await self._query(query, at, "vector", "scalar")
+        # VictoriaMetrics without `nocache` says what was true half a minute ago.
+        form = {"query": query, "time": _milliseconds(at), "nocache": "1"}
+        result = await self._query("query", form, "vector", "scalar")
         return [_series(labels, samples) for labels, samples in result if samples]
 
-    async def _query(self, query: str, at: float, *expected: str) -> list[_Result]:
-        answer = await self._answer(query, at)
+    async def stepped(
+        self, query: str, start: float, end: float, step: float
+    ) -> Sequence[RawSeries]:
+        """Values of a PromQL expression at start, start + step, … end; raises ProviderError.
+
+        Times are unix seconds. What has no value at a time has no sample there. The newest times
+        are asked for one by one: VictoriaMetrics leaves the last half minute out of ranges.
+        """
+        found: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+        recent = self._clock() - _RECENT
+        older = [at for at in _steps(start, end, step) if at < recent]
+        for first in range(0, len(older), MAX_POINTS):
+            piece = older[first : first + MAX_POINTS]
+            form = {
+                "query": query,
+                "start": _milliseconds(piece[0]),
+                "end": _milliseconds(piece[-1]),
+                "step": f"{step:.3f}",
+            }
+            for labels, samples in await self._query("query_range", form, "matrix"):
+                found.setdefault(tuple(labels.items()), []).extend(samples)
+        for at in _steps(start, end, step)[len(older) :]:
+            for series in await self.instant(query, at):
+                labels = {"__name__": series.name} if series.name else {}
+                labels |= series.labels
+                found.setdefault(tuple(labels.items()), []).extend(series.samples)
+        return [_series(dict(labels), samples) for labels, samples in found.items() if samples]
+
+    async def _matrix(self, form: Mapping[str, str]) -> list[_Found]:
+        """Series of raw samples; histograms as the classic series of the same counts."""
+        body = await self._answer("query", form)
+        try:
+            known = await _beside(body, lambda: self._reader.read(body, self._clock()))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            known = None  # the ordinary way finds the words for what is wrong
+        if known is not None:
+            if len(known) > self._limits.max_series:
+                raise self._too_much(f"more than {self._limits.max_series} series")
+            if len({series.identity for series, _ in known}) < len(known):
+                raise self._error("the answer names a series twice")
+            return [((series.identity, series.name, series.labels), s) for series, s in known]
+        found: list[_Found] = []
+        for labels, samples in await self._read(body, "matrix", native=True):
+            rest = {key: value for key, value in labels.items() if key != "__name__"}
+            found.append(((tuple(labels.items()), labels.get("__name__", ""), rest), samples))
+        return found
+
+    async def _query(self, path: str, form: Mapping[str, str], *expected: str) -> list[_Result]:
+        return await self._read(await self._answer(path, form), *expected)
+
+    async def _read(self, body: bytes, *expected: str, native: bool = False) -> list[_Result]:
+        """Series of an answer; `native`: histograms as the classic series of the same counts."""
+        try:
+            answer = await _beside(body, lambda: json.loads(body))
+        except ValueError:
+            raise self._error("the answer is not JSON") from None
         try:
             if answer["status"] != "success":
                 raise self._error("the query failed")
-            if answer.get("warnings"):
-                raise self._error("the answer is not whole (it came with warnings)")
             data = answer["data"]
             if data["resultType"] not in expected:
                 raise self._error(f"the answer is no {' or '.join(expected)}")
             items = data["result"]
             if data["resultType"] == "scalar":
                 items = [{"metric": {}, "value": items}]
-            if len(items) > self._max_series:
-                raise self._error(f"more than {self._max_series} series")
-            return [_result(item) for item in items]
+            if len(items) > self._limits.max_series:
+                raise self._too_much(f"more than {self._limits.max_series} series")
+            if answer.get("warnings"):
+                raise self._error("the answer is not whole (it came with warnings)")
+            histograms = [item for item in items if native and "histograms" in item]
+            plain = [item for item in items if not (native and "histograms" in item)]
+            results = [_result(item) for item in plain]
+            if len({tuple(labels.items()) for labels, _ in results}) < len(results):
+                raise self._error("the answer names a series twice")
+            return [*results, *_converted(histograms, results)]
         except _NativeHistogram:
             raise self._error(
-                "native histograms are not supported: name a classic series"
+                "the value is a histogram: make it a number, for example by histogram_quantile"
             ) from None
         except (KeyError, TypeError, ValueError, AttributeError):
             raise self._error("the answer is not that of a Prometheus API") from None
 
-    async def _answer(self, query: str, at: float) -> Any:
+    async def _answer(self, path: str, query: Mapping[str, str]) -> bytes:
         form = {
-            "query": query,
-            "time": _milliseconds(at),
-            "timeout": f"{self._deadline * _MARGIN * 1000:.0f}ms",
-            "limit": str(self._max_series),  # truncation shows as a warning
+            **query,
+            "timeout": f"{self._limits.deadline * _MARGIN * 1000:.0f}ms",
+            # One more than we take: told from an answer that was cut off.
+            "limit": str(self._limits.max_series + 1),
             "partial_response": "false",  # Thanos
         }
         try:
-            async with asyncio.timeout(self._deadline):
-                status, body = await self._exchange(form)
+            async with asyncio.timeout(self._limits.deadline):
+                status, body = await self._exchange(path, form)
                 if status != 200:
                     raise self._error(_reason(status, body))
-                return await _decode(body)
+                return body
         except (TimeoutError, httpx.TimeoutException):
-            raise self._error(f"no answer within {self._deadline:g} s") from None
+            raise self._error(f"no answer within {self._limits.deadline:g} s") from None
         except httpx.HTTPError as error:
             raise self._error(f"not reachable ({type(error).__name__})") from None
         except OSError as error:
             raise self._error(f"credentials not readable ({error.strerror})") from None
         except ValueError:
-            raise self._error("the answer is not JSON") from None
+            raise self._error("credentials not readable (not text)") from None
 
-    async def _exchange(self, form: Mapping[str, str]) -> tuple[int, bytes]:
+    async def _exchange(self, path: str, form: Mapping[str, str]) -> tuple[int, bytes]:
         body = bytearray()
         async with self._client.stream(
             "POST",
-            self._url,
+            self._url + path,
             data=form,
             headers=self._credentials.request_headers(),
-            timeout=self._deadline,
+            timeout=self._limits.deadline,
         ) as response:
             async for part in response.aiter_bytes():
                 body += part
-                if len(body) > self._max_bytes:
-                    raise self._error(f"the answer is longer than {self._max_bytes} bytes")
+                if len(body) > self._limits.max_bytes:
+                    raise self._too_much(
+                        f"the answer is longer than {self._limits.max_bytes} bytes"
+                    )
+            if response.status_code == 200:
+                self._check_clock(response.headers.get("date", ""))
             return response.status_code, bytes(body)
+
+    def _check_clock(self, date: str) -> None:
+        """Compare the answer's Date (whole seconds) with our clock; without one nothing is known."""
+        try:
+            ahead = parsedate_to_datetime(date).timestamp() - self._clock()
+        except (TypeError, ValueError):
+            return
+        if abs(ahead) > MAX_SKEW:
+            side = "ahead of" if ahead > 0 else "behind"
+            raise self._error(
+                f"its clock is {abs(ahead):.0f} s {side} the operator's; set both by NTP"
+            )
+
+    def _too_much(self, reason: str) -> TooMuchData:
+        return TooMuchData(f"metrics provider {self.name}: {reason}")
 
     def _error(self, reason: str) -> ProviderError:
         return ProviderError(f"metrics provider {self.name}: {reason}")
@@ -205,12 +310,19 @@ class _NativeHistogram(Exception):
 
 
 _Result = tuple[dict[str, str], list[tuple[float, float]]]
+_Found = tuple[tuple[Hashable, str, Mapping[str, str]], list[tuple[float, float]]]
+"""What a raw series is known by, its name and labels; its samples."""
+_T = TypeVar("_T")
 
 
-async def _decode(body: bytes) -> Any:
-    if len(body) < _IN_THREAD:
-        return json.loads(body)
-    return await asyncio.to_thread(json.loads, body)
+async def _beside(body: bytes, decode: Callable[[], _T]) -> _T:
+    """Decode an answer; a long one beside the event loop."""
+    return decode() if len(body) < _IN_THREAD else await asyncio.to_thread(decode)
+
+
+def _steps(start: float, end: float, step: float) -> list[float]:
+    """start, start + step, … up to end, which may be off by rounding."""
+    return [start + n * step for n in range(math.floor((end - start) / step + 1e-6) + 1)]
 
 
 def _milliseconds(at: float) -> str:
@@ -235,6 +347,14 @@ def _result(item: Mapping[str, Any]) -> _Result:
     labels = {str(key): str(value) for key, value in item["metric"].items()}
     points = item["values"] if "values" in item else [item["value"]]
     return labels, list(_numbers(points))
+
+
+def _converted(items: Iterable[Mapping[str, Any]], present: Iterable[_Result]) -> list[_Result]:
+    found = []
+    for item in items:
+        labels = {str(key): str(value) for key, value in item["metric"].items()}
+        found += classic(labels, item["histograms"])
+    return beside(found, present)
 
 
 def _numbers(points: Iterable[Sequence[Any]]) -> Iterable[tuple[float, float]]:

@@ -21,6 +21,7 @@ from phasegate.adapters.access import Access
 from phasegate.adapters.clock import SystemClock
 from phasegate.adapters.config import OperatorConfig, load_config
 from phasegate.adapters.edge import Edge, References
+from phasegate.adapters.garbage import collect_rarely
 from phasegate.adapters.kubernetes import KubernetesCluster
 from phasegate.adapters.prometheus import PrometheusProvider
 from phasegate.adapters.recorder import EventRecorder
@@ -29,9 +30,11 @@ from phasegate.adapters.telemetry import StatusServer, Telemetry
 from phasegate.api.errors import ClusterError, ConfigError, NotFound
 from phasegate.control.evidence_store import EvidenceStore
 from phasegate.control.execute import Executor
+from phasegate.control.foretelling import Foreteller
 from phasegate.control.lease import Elector, LeaseSettings
 from phasegate.control.observe import Observer
 from phasegate.control.ports import Key
+from phasegate.control.prices import PriceBook
 from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
 from phasegate.control.resync import list_keys, resync
@@ -129,6 +132,12 @@ class Operator:
                 self.trouble = None
                 return
 
+    def _prices(self) -> PriceBook | None:
+        where = self.options.config.prices
+        if where is None:
+            return None
+        return PriceBook(self.cluster, self.clock, where.namespace, where.name, where.key)
+
     async def _lead(self, elector: Elector | None) -> None:
         """Everything a leader does, until one part ends."""
         config, telemetry = self.options.config, self.telemetry
@@ -144,7 +153,14 @@ class Operator:
             on_dropped=telemetry.event_dropped,
         )
         refresh = config.refresh.rollout
-        observer = Observer(self.cluster, router, self.clock, evidence, references)
+        providers = {
+            name: PrometheusProvider.connect(name, provider)
+            for name, provider in config.providers.items()
+        }
+        foreteller = Foreteller(providers, queue, self.clock)
+        observer = Observer(
+            self.cluster, router, self.clock, references, self._prices(), foreteller
+        )
         executor = Executor(
             self.cluster,
             router,
@@ -162,10 +178,6 @@ class Operator:
             Settings(refresh=refresh),
             telemetry.reconciled,
         )
-        providers = {
-            name: PrometheusProvider.connect(name, provider)
-            for name, provider in config.providers.items()
-        }
         sampler = Sampler(
             providers,
             evidence,
@@ -191,6 +203,7 @@ class Operator:
             edge.run(),
             queue.run(),
             sampler.run(),
+            foreteller.run(),
             recorder.run(),
             resync(
                 self.cluster,
@@ -317,6 +330,7 @@ def operator(  # noqa: PLR0913, PLR0917 (one argument an option)
 ) -> None:
     """Run the operator. Every option is also an environment variable (PHASEGATE_LISTEN and so on)."""
     logs.set_up(log_format, log_level)
+    collect_rarely()
     host, port = _address(listen)
     unique = f"{identity}_{os.getpid()}_{uuid.uuid4().hex[:6]}"
     options = Options(

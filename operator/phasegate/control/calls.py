@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from phasegate.engine.samples import Arm, Series, usable
+from phasegate.engine.selectors import Selector
 from phasegate.rollout.observed import Measured
 
 
@@ -13,12 +14,14 @@ class CallCounter:
 
     Per raw series: a value below the last is a reset. A series that appears later began at 0; what
     the series of the first reading had counted before is not known, so they begin with what they
-    show.
+    show. So do `lasting` ones, which outlive revisions, of a process that was not seen before.
     """
 
-    def __init__(self, name: str, since: float) -> None:
-        self._name = name
+    def __init__(self, counted: Selector, since: float, *, lasting: bool = False) -> None:
+        self._counted = counted
         self._since = since
+        self._lasting = lasting
+        self._targets: set[str] = set()
         self._last: dict[str, tuple[float, float]] = {}
         self._calls: dict[Arm, float] = {"candidate": 0.0, "baseline": 0.0}
         self._first_reading = True
@@ -34,20 +37,28 @@ class CallCounter:
 
     def add(self, reading: Iterable[Series]) -> None:
         """One reading of all series; samples that were counted before do not count again."""
-        for series in reading:
-            if series.name == self._name:
-                self._add(series)
+        mine = [s for s in reading if self._counted.accepts(s.name, dict(s.labels))]
+        for series in mine:
+            self._add(series)
+        self._targets |= {series.target for series in mine}
         self._first_reading = False
 
     def _add(self, series: Series) -> None:
+        key = series.key
         for at, value in sorted(series.samples):
-            last = self._last.get(series.key)
+            last = self._last.get(key)
             if not usable(at, value, counter=True) or (last is not None and at <= last[0]):
                 continue
-            self._last[series.key] = (at, value)
+            self._last[key] = (at, value)
             if at <= self._since:
                 continue
             if last is None:
-                self._calls[series.arm] += 0.0 if self._first_reading else value
+                self._calls[series.arm] += value if self._born(series) else 0.0
             else:
                 self._calls[series.arm] += value - last[1] if value >= last[1] else value
+
+    def _born(self, series: Series) -> bool:
+        """Whether a series that is seen for the first time began at 0 since then."""
+        if self._lasting:
+            return series.target in self._targets
+        return not self._first_reading

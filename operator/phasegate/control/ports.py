@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -91,6 +91,8 @@ class RawSeries:
     name: str
     labels: Mapping[str, str]
     samples: tuple[tuple[float, float], ...]
+    identity: Hashable = field(default=None, compare=False)
+    """The same for the same series of a provider, and quick to look up; None: name and labels are."""
 
 
 class MetricsProvider(Protocol):
@@ -101,6 +103,11 @@ class MetricsProvider(Protocol):
 
     async def instant(self, query: str, at: float) -> Sequence[RawSeries]:
         """Value of a PromQL expression at one time; raises ProviderError."""
+
+    async def stepped(
+        self, query: str, start: float, end: float, step: float
+    ) -> Sequence[RawSeries]:
+        """Values of a PromQL expression at start, start + step, … end; raises ProviderError."""
 
 
 class Clock(Protocol):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 FLOOR = 0.05
 """Seconds between two looks at least."""
 PER_ATTEMPT = 0.005
-"""Seconds added to that for each running attempt: 2 looks a second at a hundred, 1 in 5 s at 1,000."""
-DUTY = 4.0
-"""A look that took t is followed by a pause of at least 4 t: a fifth of the time at most."""
+"""Seconds from one look to the next for each running attempt: 2 looks a second at a hundred, one in
+5 s at 1,000."""
+DUTY = 1.0
+"""A look that took t is followed by a pause of at least t: half of the time at most."""
 LATENCY = 0.015
 """Seconds from a scrape's time stamp to its samples being visible, about."""
 _GIVEN_UP = 1.0
@@ -48,7 +49,7 @@ class Rhythm:
 
     def pause(self, now: float, took: float, attempts: int) -> float:
         """Seconds to wait after a look that took `took` seconds."""
-        shortest = max(FLOOR, DUTY * took, PER_ATTEMPT * attempts)
+        shortest = max(FLOOR, DUTY * took, PER_ATTEMPT * attempts - took)
         due = min(
             (d for t in self._targets.values() if (d := _due(t, now)) is not None), default=None
         )

@@ -1,39 +1,64 @@
 """Looks at the metrics of all running attempts, and tells when a verdict changes.
 
-One query per provider and look carries every series of every agent. What was missed (a new phase's
-look-back, a provider's outage, the time before this process) is read beside it, attempt by attempt.
-An error is never evidence: nothing is fed, the samples grow stale, and that is what is judged.
+One query per provider and source carries every series of every agent; where there are more than
+`TOGETHER`, of so many agents. What was missed (a new phase's look-back, a provider's outage, the
+time before this process) is read beside it, attempt by attempt. An error is never evidence: nothing
+is fed, the samples grow stale, and that is what is judged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from phasegate.api.errors import ProviderError
-from phasegate.control.evidence_store import Attempt, EvidenceStore, queries
+from phasegate.api.errors import ProviderError, TooMuchData
+from phasegate.control.addresses import Role
+from phasegate.control.attempt import AHEAD, Attempt, deal, selector_of
+from phasegate.control.evidence_store import EvidenceStore
+from phasegate.control.history import SPAN, STEP, dispersions, history_query
 from phasegate.control.ports import Clock, Key, MetricsProvider, RawSeries
+from phasegate.control.queries import Query, late_queries, live_queries, pending
 from phasegate.control.queue import WorkQueue
 from phasegate.control.rhythm import Rhythm
 from phasegate.engine.verdict import Verdict
 
 OVERLAP: Final = 10.0
 """Seconds that two readings overlap: samples become visible some time after their time stamp."""
+LONGEST_OVERLAP: Final = 120.0
+"""The same, where samples take long to arrive (remote write)."""
+STARVED: Final = 90.0
+"""Seconds without a sample after which an attempt is read that far back by itself, now and then."""
+LOOK_AHEAD: Final = 360.0
+"""Seconds beyond now that are read, to notice clocks that are ahead of ours."""
 LIVE: Final = 60.0
 """Seconds an attempt may lag and still be read with all others."""
 CHUNK: Final = 300.0
 """Seconds of history read, and fed, at once."""
-THRESHOLDS: Final = 5.0
-"""Seconds between two evaluations of a threshold's query."""
-AHEAD: Final = 5.0
-"""Seconds by which the provider's clock may be ahead of ours without samples being seen late."""
-_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+LABELS: Final = 30.0
+"""Seconds between two looks at labels of attempts that have ended."""
+CLOSELY: Final = 50
+"""Attempts at most that are looked at more often than all others."""
+TOGETHER: Final = 250
+"""Agents in one query: four queries a look at 1,000 agents, each short enough for every store."""
+REST: Final = 10.0
+"""Seconds until catching up is tried again where it led nowhere."""
+_BREATH: Final = 8
+"""Attempts fed in a row: a rollback that is due does not wait for the whole fleet."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A provider and a source at it."""
+
+    name: str
+    source: str
+    provider: MetricsProvider
 
 
 class Sampler:
@@ -56,123 +81,228 @@ class Sampler:
         self._clock = clock
         self._on_error = on_error
         self._rhythm = Rhythm(tick)
-        self._replays: dict[str, asyncio.Task[None]] = {}
+        self._tick = tick
+        self._labels_at = float("-inf")
+        self._beside: dict[tuple[str, _Link], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Look again and again; runs until cancelled."""
         try:
             while True:
                 began = self._clock.monotonic()
-                await self.look()
+                looked = await self.look()
                 took = self._clock.monotonic() - began
-                now = self._clock.now().timestamp()
-                await self._clock.sleep(self._rhythm.pause(now, took, len(self._store.attempts())))
+                await self._rest(self._rhythm.pause(self._now(), took, looked))
         finally:
-            for task in self._replays.values():
+            for task in self._beside.values():
                 task.cancel()
-            await asyncio.gather(*self._replays.values(), return_exceptions=True)
+            await asyncio.gather(*self._beside.values(), return_exceptions=True)
 
-    async def look(self) -> None:
-        """One look at every provider that is needed, in parallel."""
-        by_provider: defaultdict[str, list[Attempt]] = defaultdict(list)
-        for attempt in self._store.attempts():
-            by_provider[attempt.subject.provider].append(attempt)
-        await asyncio.gather(*(self._look(name, group) for name, group in by_provider.items()))
+    async def look(self) -> int:
+        """One look at every provider that is needed, in parallel; how many attempts it was about."""
+        attempts = self._due()
+        await self._look_at(attempts)
+        return len(attempts)
+
+    def _due(self) -> list[Attempt]:
+        """What is running; labels that come hours late are waited for with less haste."""
+        now = self._clock.monotonic()
+        if now >= self._labels_at:
+            self._labels_at = now + LABELS
+            return self._store.attempts()
+        return [a for a in self._store.attempts() if not a.subject.afterwards]
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait. What gets worse is looked at meanwhile, as often as in a small fleet."""
+        until = self._clock.monotonic() + seconds
+        while (left := until - self._clock.monotonic()) > self._tick:
+            await self._clock.sleep(self._tick)
+            if worsening := self._worsening():
+                await self._look_at(worsening)
+        await self._clock.sleep(max(0.0, left))
+
+    def _worsening(self) -> list[Attempt]:
+        """Attempts with an early warning; where there are very many, it is not theirs alone."""
+        running = (a for a in self._store.attempts() if not a.subject.afterwards)
+        found = [a for a in running if a.judgement is not None and a.judgement.warnings]
+        return found[:CLOSELY]
+
+    async def _look_at(self, attempts: Iterable[Attempt]) -> None:
+        groups: defaultdict[tuple[str, str], list[Attempt]] = defaultdict(list)
+        for attempt in attempts:
+            groups[attempt.subject.provider, attempt.subject.source].append(attempt)
+        await asyncio.gather(*(self._look(*group, found) for group, found in groups.items()))
         scrapes: dict[Hashable, float] = {}
         for attempt in self._store.attempts():
             scrapes |= {(attempt.key, t): at for t, at in attempt.scraped().items()}
         self._rhythm.seen(scrapes)
 
-    async def _look(self, name: str, attempts: list[Attempt]) -> None:
+    async def _look(self, name: str, source: str, attempts: list[Attempt]) -> None:
         provider = self._providers.get(name)
         if provider is None:
             trouble = f"no metrics provider {name!r} in the operator's configuration"
-            self._judge(attempts, trouble)
+            for attempt in attempts:
+                attempt.troubles[""] = trouble
+                self._judge(attempt)
             return
-        now = self._clock.now().timestamp()
-        lagging = [a for a in attempts if a.read_until < now - LIVE]
-        live = [a for a in attempts if a.read_until >= now - LIVE]
-        self._replay(name, provider, lagging)
-        self._judge(lagging)
-        if live:
-            start = min(a.read_until for a in live) - OVERLAP
-            await self._read(name, provider, live, start, now)
-            await self._thresholds(name, provider, live)
-            self._judge(live)
-
-    async def _read(
-        self,
-        name: str,
-        provider: MetricsProvider,
-        attempts: list[Attempt],
-        start: float,
-        end: float,
-    ) -> bool:
-        """Read and feed (start, end]; False when the provider gave no usable answer."""
-        try:
-            found = await provider.raw(selector(attempts), start, end + AHEAD)
-        except ProviderError as error:
-            self._failed(name, attempts, error)
-            return False
-        series = _by_agent(found)
+        link, now, rested = _Link(name, source, provider), self._now(), self._clock.monotonic()
+        readable = [a for a in attempts if a.confused is None and a.subject.addresses]
+        live = [a for a in readable if not _lags(a, now)]
+        due = [a for a in readable if a.rest_until <= rested]
+        if behind := [a for a in due if _lags(a, now) or late_queries(a, now)]:
+            self._start("catch up", link, lambda: self._catch_up(link, behind))
+        if starved := [a for a in due if not _lags(a, now) and _starves(a)]:
+            self._start("read again", link, lambda: self._read_again(link, starved))
         for attempt in attempts:
-            self._feed(attempt, series.get(attempt.key, ()), end)
-        return True
+            if attempt not in live:
+                self._judge(attempt)
+        await self._read_live(link, live, now)
+        if queries := live_queries(live, now):
+            self._start("ask", link, lambda: self._ask_all(link, queries))
 
-    def _feed(self, attempt: Attempt, found: Iterable[RawSeries], end: float) -> None:
-        attempt.trouble = None
+    def _start(self, what: str, link: _Link, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something beside the live reading, unless it is being done."""
+        running = self._beside.get((what, link))
+        if running is None or running.done():
+            self._beside[what, link] = asyncio.ensure_future(make())
+
+    # --- samples ---------------------------------------------------------------------------------
+
+    async def _read_live(self, link: _Link, live: list[Attempt], now: float) -> None:
+        await self._read_pieces(link, live, _overlap(live), now)
+
+    async def _read_again(self, link: _Link, starved: list[Attempt]) -> None:
+        """Look further back for samples that take long to arrive, of agents that have none."""
+        for attempt in starved:
+            attempt.rest_until = self._clock.monotonic() + REST
+        await self._read_pieces(link, starved, LONGEST_OVERLAP, self._now())
+
+    async def _read_pieces(
+        self, link: _Link, attempts: list[Attempt], overlap: float, now: float
+    ) -> None:
+        for first in range(0, len(attempts), TOGETHER):
+            piece = attempts[first : first + TOGETHER]
+            start = min(attempt.read_until for attempt in piece) - overlap
+            try:
+                await self._read(link, piece, start, now)
+            except ProviderError as error:
+                for attempt in attempts[first:]:  # the others' query would fare no better
+                    self._failed(link, attempt, "", error)
+                    self._judge(attempt)
+                return
+
+    async def _read(self, link: _Link, attempts: list[Attempt], start: float, end: float) -> None:
+        """Read, feed and judge (start, end]; raises ProviderError if there is no usable answer."""
+        ahead = LOOK_AHEAD if end >= self._now() - AHEAD else AHEAD
+        try:
+            found = await link.provider.raw(selector_of(attempts), start, end + ahead)
+        except TooMuchData as error:
+            await self._read_halves(link, attempts, start, end, error)
+            return
+        dealt = deal(found, attempts)
+        for number, attempt in enumerate(attempts, start=1):
+            self._feed(link, attempt, dealt.get(attempt.key, ()), end)
+            self._judge(attempt)
+            if number % _BREATH == 0:
+                await _breathe()
+
+    async def _read_halves(
+        self, link: _Link, attempts: list[Attempt], start: float, end: float, error: TooMuchData
+    ) -> None:
+        """Find whose series are too many: only they go without evidence."""
+        if len(attempts) == 1:
+            attempts[0].isolated = True
+            self._failed(link, attempts[0], "", error)
+            self._judge(attempts[0])
+            return
+        middle = len(attempts) // 2
+        for half in (attempts[:middle], attempts[middle:]):
+            await self._read(link, half, start, end)
+
+    def _feed(
+        self, link: _Link, attempt: Attempt, found: Sequence[tuple[RawSeries, Role]], end: float
+    ) -> None:
         try:
             attempt.feed(found, end)
+        except ProviderError as error:
+            self._failed(link, attempt, "", error)
         except Exception:
             # A bug that one agent's samples bring out must not blind the operator to all others.
             _log.exception("bug in the evidence", extra=_about(attempt))
-            attempt.trouble = "the samples could not be used; see the operator's log"
-        attempt.behind = self._clock.now().timestamp() - attempt.read_until > LIVE
+            attempt.troubles[""] = "the samples could not be used; see the operator's log"
+        else:
+            attempt.troubles.pop("", None)
+            attempt.isolated = attempt.history_due = False
+        attempt.behind = self._now() - attempt.read_until > LIVE
 
-    async def _thresholds(
-        self, name: str, provider: MetricsProvider, attempts: list[Attempt]
-    ) -> None:
-        now, at = self._clock.monotonic(), self._clock.now().timestamp()
-        for attempt in attempts:
-            if not queries(attempt) or now - attempt.thresholds_at < THRESHOLDS:
-                continue
-            attempt.thresholds_at = now
-            for metric, query in queries(attempt).items():
-                try:
-                    attempt.feed_values(metric, await provider.instant(query, at))
-                except ProviderError as error:
-                    self._failed(name, [attempt], error)
+    async def _catch_up(self, link: _Link, behind: list[Attempt]) -> None:
+        """Read what was missed, one attempt after another."""
+        for attempt in behind:
+            try:
+                while self._store.current(attempt) and _lags(attempt, self._now()):
+                    if not await self._step(link, attempt):
+                        attempt.rest_until = self._clock.monotonic() + REST
+                        break
+                for query in pending(attempt, self._now()):
+                    await self._ask(link, query)
+            except ProviderError as error:
+                self._failed(link, attempt, "", error)
+                self._judge(attempt)
+                return  # the provider is down: the next look tries again
 
-    def _replay(self, name: str, provider: MetricsProvider, lagging: list[Attempt]) -> None:
-        """Catch up beside the live reading, one attempt after another."""
-        running = self._replays.get(name)
-        if lagging and (running is None or running.done()):
-            self._replays[name] = asyncio.ensure_future(self._catch_up(name, provider, lagging))
+    async def _step(self, link: _Link, attempt: Attempt) -> bool:
+        """Read one chunk of what was missed; False if the samples could not be used."""
+        if attempt.history_due:
+            await self._history(link, attempt)
+        before, now = attempt.read_until, self._now()
+        end = min(before + CHUNK, now)
+        for query in late_queries(attempt, end):
+            await self._ask(link, query, wait=True)
+        await self._read(link, [attempt], before - OVERLAP, end)
+        return attempt.read_until > before
 
-    async def _catch_up(self, name: str, provider: MetricsProvider, lagging: list[Attempt]) -> None:
-        for attempt in lagging:
-            while self._store.current(attempt):
-                now = self._clock.now().timestamp()
-                if attempt.read_until >= now - LIVE:
-                    break
-                end = min(attempt.read_until + CHUNK, now)
-                start = attempt.read_until - OVERLAP
-                before = attempt.read_until
-                answered = await self._read(name, provider, [attempt], start, end)
-                self._judge([attempt])
-                if not answered:
-                    return  # the provider is down: the next look tries again
-                if attempt.read_until == before:
-                    break  # the samples could not be used: others are waiting
+    async def _history(self, link: _Link, attempt: Attempt) -> None:
+        """Read how much the baseline's counts vary; if that cannot be told, go on without."""
+        query, start = history_query(attempt.subject), attempt.subject.plan.start
+        if query is None:
+            attempt.history_due = False
+            return
+        try:
+            found = await link.provider.stepped(query, start - SPAN, start, STEP)
+        except ProviderError as error:
+            self._on_error(link.name)
+            _log.info("no history", extra={**_about(attempt), "error": str(error)})
+            return
+        attempt.begin(dispersions(attempt.subject, found))
 
-    def _judge(self, attempts: Iterable[Attempt], trouble: str | None = None) -> None:
-        for attempt in attempts:
-            attempt.trouble = trouble or attempt.trouble
-            if not self._store.current(attempt) or not self._changed(attempt):
-                continue
-            judgement = attempt.judgement
-            failed = judgement is not None and judgement.verdict == Verdict.FAIL
-            self._queue.add(attempt.key, urgent=failed)
+    # --- queries ---------------------------------------------------------------------------------
+
+    async def _ask_all(self, link: _Link, queries: Sequence[Query]) -> None:
+        for query in queries:
+            await self._ask(link, query)
+
+    async def _ask(self, link: _Link, query: Query, *, wait: bool = False) -> None:
+        """Ask once for everybody who has this query; its failure is theirs alone."""
+        try:
+            found = await link.provider.stepped(query.text, query.start, query.end, query.step)
+        except ProviderError as error:
+            for attempt, metric in query.askers:
+                self._failed(link, attempt, metric, error)
+                self._judge(attempt)
+            return
+        for attempt, metric in query.askers:
+            attempt.troubles.pop(metric, None)
+            attempt.feed_values(metric, found, query.end, wait=wait)
+            self._judge(attempt)
+
+    # --- what follows ----------------------------------------------------------------------------
+
+    def _judge(self, attempt: Attempt) -> None:
+        if not self._store.current(attempt) or not self._changed(attempt):
+            return
+        judgement = attempt.judgement
+        failed = judgement is not None and judgement.verdict == Verdict.FAIL
+        self._queue.add(attempt.key, urgent=failed)
 
     def _changed(self, attempt: Attempt) -> bool:
         try:
@@ -181,37 +311,39 @@ class Sampler:
             _log.exception("bug in the judgement", extra=_about(attempt))
             return False
 
-    def _failed(self, name: str, attempts: Iterable[Attempt], error: ProviderError) -> None:
-        self._on_error(name)
-        for attempt in attempts:
-            if attempt.trouble is None:
-                _log.warning("no usable metrics", extra={**_about(attempt), "error": str(error)})
-            attempt.trouble = str(error)
+    def _failed(self, link: _Link, attempt: Attempt, what: str, error: ProviderError) -> None:
+        self._on_error(link.name)
+        if what not in attempt.troubles:
+            _log.warning("no usable metrics", extra={**_about(attempt), "error": str(error)})
+        attempt.troubles[what] = str(error)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
 
 
-def selector(attempts: Iterable[Attempt]) -> str:
-    """A selector for every series of these agents. The namespace is always part of it."""
-    names, agents, namespaces = set[str](), set[str](), set[str]()
-    for attempt in attempts:
-        names |= attempt.subject.names()
-        agents.add(attempt.key.name)
-        namespaces.add(attempt.key.namespace)
-    parts = (("__name__", names), ("namespace", namespaces), ("agent", agents))
-    return "{" + ",".join(f'{label}=~"{_any_of(values)}"' for label, values in parts) + "}"
+def _lags(attempt: Attempt, now: float) -> bool:
+    return attempt.isolated or attempt.read_until < now - LIVE
 
 
-def _any_of(values: Iterable[str]) -> str:
-    """A regular expression that matches these and nothing else, inside a PromQL string."""
-    pattern = "|".join(_SPECIAL.sub(r"\\\g<0>", value) for value in sorted(values))
-    return pattern.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _starves(attempt: Attempt) -> bool:
+    """True when samples, if there are any, arrive later than they are looked for."""
+    return attempt.newest is None or attempt.read_until - attempt.newest > STARVED
 
 
-def _by_agent(found: Iterable[RawSeries]) -> dict[Key, list[RawSeries]]:
-    grouped: defaultdict[Key, list[RawSeries]] = defaultdict(list)
-    for series in found:
-        key = Key(series.labels.get("namespace", ""), series.labels.get("agent", ""))
-        grouped[key].append(series)
-    return grouped
+def _overlap(live: list[Attempt]) -> float:
+    """Seconds to read again: as long as samples take to arrive at half of the agents."""
+    ages = sorted(a.read_until - a.newest for a in live if a.newest is not None)
+    if not ages:
+        return OVERLAP
+    return min(LONGEST_OVERLAP, max(OVERLAP, ages[len(ages) // 2] + OVERLAP / 2))
+
+
+async def _breathe() -> None:
+    """Let others run."""
+    loop = asyncio.get_running_loop()
+    turn = loop.create_future()
+    loop.call_soon(turn.set_result, None)
+    await turn
 
 
 def _about(attempt: Attempt) -> dict[str, str]:
