@@ -24,6 +24,9 @@ demo: ready ## both stories, from nothing: a good revision goes out, a bad one i
 bench: ready ## measure what design and README promise (JSON=FILE writes the numbers too)
 	@$(BIN)/python -m bench $(if $(JSON),--json $(JSON))
 
+bench-judgement: venv ## measure what docs/judgement.md says, from seeds (QUICK=1 for minutes, JSON=FILE)
+	@$(BIN)/python -m bench.judgement $(if $(QUICK),--quick) $(if $(JSON),--json $(JSON)) $(ARGS)
+
 ##@ Work on it
 test: ready test-unit test-lab ## all tests, from nothing
 
@@ -79,7 +82,7 @@ clean: ## remove the environment and the tools' caches (not the parts: they are 
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(MAKEFILE_LIST))
 

@@ -11,8 +11,11 @@ from phasegate.api.errors import PhasegateError
 
 #: Command → what it does. Each is a click command of its name in ``phasegate.cli.<name>``.
 _COMMANDS = {
+    "backtest": "A policy over history: what would have been decided, and when.",
     "crds": "Generate the CustomResourceDefinitions from the API models.",
+    "judge": "The decision engine over JSON lines: one verdict per scrape.",
     "operator": "Run the operator.",
+    "plan": "How long each gate will take, and what it will catch, before anything starts.",
 }
 
 

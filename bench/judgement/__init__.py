@@ -1,0 +1,1 @@
+"""Verdicts measured on simulated traffic with fixed seeds: `make bench-judgement`."""
