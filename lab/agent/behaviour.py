@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lab.agent.faults import Faults
+from lab.agent.opinion import Outcome, Review, feel, judge
 from lab.agent.settings import Settings
-
-Outcome = Literal["success", "error", "escalated", "refused"]
 
 SAFETY_CATEGORIES = ("pii", "policy", "harmful")
 CHARACTERS_PER_TOKEN = 4
@@ -49,6 +48,8 @@ MODELS: tuple[tuple[str, Model], ...] = (
 BASE_ESCALATION = 0.02
 BASE_REFUSAL = 0.005
 BASE_TOOL_ERROR = 0.004
+BASE_IRRELEVANT = 0.08
+"""Share of retrievals that bring nothing of use."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class ToolCall:
 class Turn:
     """Everything one request does; `hangs`: it gets no answer for a long time, then an error.
 
-    `score` (0…1) and `passed` are the simulated reviewer's, None where it did not look.
+    `relevant`: for each retrieval whether it brought something of use. `review`: what the simulated
+    reviewer finds, None where it does not look. `feedback`: what the user gives (0…5), if anything.
     """
 
     outcome: Outcome
@@ -77,8 +79,9 @@ class Turn:
     input_tokens: int
     output_tokens: int
     cost_usd: float
-    score: float | None
-    passed: bool | None
+    relevant: tuple[bool, ...]
+    review: Review | None
+    feedback: float | None
     safety_flag: str | None
 
 
@@ -107,7 +110,6 @@ def decide(settings: Settings, session: str, message: str, faulty: bool) -> Turn
     tool_calls = tuple(_tool_calls(settings, faults, message, chance, draw))
     outcome = _outcome(settings, faults, model, message, draw)
     wrong = draw["wrong"] < _given(faults.wrong_rate, _wrongness(settings, model))
-    reviewed = draw["reviewed"] < settings.eval_share and outcome == "success"
     flagged = draw["safety"] < _given(faults.safety_rate, 0.0)
     turn = Turn(
         outcome=outcome,
@@ -115,13 +117,14 @@ def decide(settings: Settings, session: str, message: str, faulty: bool) -> Turn
         model=model_name,
         hangs=draw["hang"] < _given(faults.hang_rate, 0.0),
         model_calls=tuple(_latencies(settings, model, len(tool_calls) + 1, chance)),
-        extra_seconds=faults.latency_ms / 1000,
+        extra_seconds=faults.latency_ms / 1000 if draw["tail"] < faults.latency_tail else 0.0,
         tool_calls=tool_calls,
         input_tokens=_input_tokens(settings, message, len(tool_calls)),
         output_tokens=40 + int(80 * draw["length"]) + faults.tokens,
         cost_usd=0.0,
-        score=_score(wrong, draw["score"]) if reviewed else None,
-        passed=not wrong if reviewed else None,
+        relevant=tuple(_retrievals(faults, draw)),
+        review=judge(settings.eval_share, faults, outcome, wrong, draw),
+        feedback=feel(settings.feedback_share, faults, outcome, wrong, draw),
         safety_flag=SAFETY_CATEGORIES[int(draw["category"] * 3)] if flagged else None,
     )
     tokens_usd = turn.input_tokens * model.usd_in + turn.output_tokens * model.usd_out
@@ -131,6 +134,8 @@ def decide(settings: Settings, session: str, message: str, faulty: bool) -> Turn
 _QUESTIONS = (
     *("error", "hang", "escalation", "refusal", "safety", "category"),
     *("wrong", "reviewed", "score", "length", "tool", "tool_again"),
+    *("tail", "made_up", "feedback", "mood", "retrieval", "retrieval_again"),
+    *("relevant", "relevant_again"),
 )
 
 
@@ -194,8 +199,13 @@ def _input_tokens(settings: Settings, message: str, tool_calls: int) -> int:
     return once * (tool_calls + 1)
 
 
-def _score(wrong: bool, draw: float) -> float:
-    return round(0.5 * draw if wrong else 0.7 + 0.3 * draw, 3)
+def _retrievals(faults: Faults, draw: dict[str, float]) -> Iterator[bool]:
+    """Yield for each look into the knowledge base, one in two of the answers, how it went."""
+    irrelevant = _given(faults.retrieval_rate, BASE_IRRELEVANT)
+    if draw["retrieval"] < 0.5:
+        yield draw["relevant"] >= irrelevant
+    if draw["retrieval_again"] < 0.1:  # asked anew in other words
+        yield draw["relevant_again"] >= irrelevant
 
 
 def _answer(outcome: Outcome, message: str, wrong: bool) -> str:

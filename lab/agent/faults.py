@@ -11,6 +11,8 @@ from lab.errors import LabError
 
 _DEGRADE = re.compile(r"degrade:\s*([A-Za-z_]+)\s*=\s*([^\s,;]+)", re.IGNORECASE)
 PREFIX = "FAULT_"
+TOP_SCORE = 5.0
+"""Reviewers and users give 0 to 5."""
 
 
 class FaultError(LabError):
@@ -21,9 +23,12 @@ class FaultError(LabError):
 class Faults:
     """What is wrong with a revision. None: as its model is, no worse.
 
-    Rates are shares of requests (of tool calls for `tool_error_rate`, of answers for `wrong_rate`)
-    between 0 and 1, and replace the model's own. `latency_ms`, `cost_usd` and `tokens` (output)
-    are added to every request. `live_only`: healthy in rehearsal (`AGENT_MODE=dark|shadow`).
+    Rates are shares of requests between 0 and 1 (of tool calls for `tool_error_rate`, of answers
+    for `wrong_rate`, of reviewed answers for `hallucination_rate`; `retrieval_rate`: of retrievals,
+    those that bring nothing relevant) and replace the model's own. `latency_ms`, `cost_usd` and
+    `tokens` (output) are added to every request; with `latency_tail`, `latency_ms` to this share of
+    them only. `score` and `satisfaction` are the means (0…5) of what reviewers and users give.
+    `live_only`: healthy in rehearsal (`AGENT_MODE=dark|shadow`).
     """
 
     error_rate: float | None = None
@@ -32,7 +37,12 @@ class Faults:
     tool_error_rate: float | None = None
     wrong_rate: float | None = None
     hang_rate: float | None = None
+    hallucination_rate: float | None = None
+    retrieval_rate: float | None = None
     latency_ms: float = 0.0
+    latency_tail: float = 1.0
+    score: float | None = None
+    satisfaction: float | None = None
     cost_usd: float = 0.0
     tokens: int = 0
     model: str = ""
@@ -74,6 +84,8 @@ def _value(name: str, field: str, text: str) -> Any:
         number = -1.0
     if not (0 <= number < float("inf")):
         raise FaultError(f"{name}={text}: must be a number, 0 or more")
-    if field.endswith("_rate") and number > 1:
+    if (field.endswith("_rate") or field == "latency_tail") and number > 1:
         raise FaultError(f"{name}={text}: is a share of requests, between 0 and 1")
+    if field in ("score", "satisfaction") and number > TOP_SCORE:
+        raise FaultError(f"{name}={text}: is a mean of scores, between 0 and {TOP_SCORE:g}")
     return int(number) if field == "tokens" else number

@@ -13,8 +13,10 @@ from typing import Protocol
 from aiohttp import web
 
 from lab.agent.behaviour import Turn, decide
+from lab.agent.conversations import Conversations
 from lab.agent.faults import PREFIX, FaultError, parse
 from lab.agent.metrics import AgentMetrics
+from lab.agent.reviewing import Reviewer, reviewing
 from lab.agent.settings import Settings
 
 MAX_BODY_BYTES = 256 * 1024
@@ -31,11 +33,17 @@ class Agent:
     """Answers requests as `decide` says, taking the time it says."""
 
     def __init__(
-        self, settings: Settings, metrics: AgentMetrics, recorders: Sequence[Recorder]
+        self,
+        settings: Settings,
+        metrics: AgentMetrics,
+        recorders: Sequence[Recorder],
+        reviewer: Reviewer,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._recorders = recorders
+        self._reviewer = reviewer
+        self._conversations = Conversations(settings.idle_s, metrics.conversation)
         self._clock = asyncio.get_running_loop().time
         self._started = self._clock()
 
@@ -62,10 +70,9 @@ class Agent:
             return web.json_response(
                 {"error": 'the body must be JSON: {"session": "…", "message": "…"}'}, status=400
             )
+        self._metrics.began()
         turn = await self._take(decide(self._settings, session, message, self._faulty()))
-        seconds = self._clock() - arrived
-        for recorder in self._recorders:
-            recorder.record(turn, seconds)
+        self._count(session, turn, self._clock() - arrived)
         # The revision is the process's own: a mirrored request carries the primary's header.
         answer = {
             "answer": turn.answer,
@@ -73,6 +80,17 @@ class Agent:
             "outcome": turn.outcome,
         }
         return web.json_response(answer, status=500 if turn.outcome == "error" else 200)
+
+    def _count(self, session: str, turn: Turn, seconds: float) -> None:
+        for recorder in self._recorders:
+            recorder.record(turn, seconds)
+        self._conversations.answered(session, turn.outcome, self._clock())
+        if turn.review is not None:
+            self._reviewer.take(turn.review)
+
+    def close(self) -> None:
+        """End all conversations, so that the last scrapes have them."""
+        self._conversations.close()
 
     async def fault(self, request: web.Request) -> web.Response:
         """POST /fault {"ERROR_RATE": "1"}: from now on these faults and no others.
@@ -97,7 +115,8 @@ class Agent:
         """Spend the turn's time, as models and tools would."""
         if turn.hangs:
             await asyncio.sleep(self._settings.hang_s)
-            return replace(turn, outcome="error", answer="The model did not answer in time.")
+            late = "The model did not answer in time."
+            return replace(turn, outcome="error", answer=late, review=None)
         spent = sum(turn.model_calls) + sum(call.seconds for call in turn.tool_calls)
         await asyncio.sleep(spent + turn.extra_seconds)
         return turn
@@ -110,6 +129,7 @@ class Agent:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """GET /metrics in OpenMetrics or Prometheus text."""
+        self._conversations.sweep(self._clock())
         content, content_type = self._metrics.expose(request.headers.get("Accept", ""))
         return web.Response(body=content, headers={"Content-Type": content_type})
 
@@ -129,7 +149,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         from lab.agent.telemetry import GenAiTelemetry  # noqa: PLC0415 - slow to load
 
         recorders.append(GenAiTelemetry(settings, metrics.registry))
-    agent = Agent(settings, metrics, recorders)
+    async with reviewing(settings, metrics) as reviewer:
+        await _serve(settings, Agent(settings, metrics, recorders, reviewer), stop)
+
+
+async def _serve(settings: Settings, agent: Agent, stop: asyncio.Event) -> None:
     runner = web.AppRunner(agent.application(), access_log=None, shutdown_timeout=5)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", settings.port, backlog=1024).start()
@@ -138,5 +162,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     if settings.faults.crash_after_s is not None:
         asyncio.get_running_loop().call_later(settings.faults.crash_after_s, crash)
     await stop.wait()
+    agent.close()
     await asyncio.sleep(settings.drain_s)
     await runner.cleanup()

@@ -119,6 +119,8 @@ def _bootstrap(certs: Path) -> dict[str, Any]:
         "node": {"id": "envoy-lab", "cluster": f"{NAMESPACE}/{NAME}"},
         "admin": {"address": _address("127.0.0.1", ADMIN_PORT)},
         "stats_config": {"use_all_default_tags": True},
+        # As Envoy Gateway has it: statistics of a cluster begin with its first request.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC",

@@ -17,7 +17,7 @@ from lab.sandbox.network import MAIN_ADDRESS
 
 PORT = 9090
 URL = f"http://{MAIN_ADDRESS}:{PORT}"
-_SHIPPED = Path("config/prometheus/scrape-agents.yaml")
+_SHIPPED = Path("config/prometheus")
 
 
 def prometheus(parts: Parts, state: State) -> Spec:
@@ -36,14 +36,9 @@ def prometheus(parts: Parts, state: State) -> Spec:
 
 def configure(state: State, operators: Sequence[str]) -> None:
     """Write prometheus.yml; `operators` are the metrics addresses (host:port) of its replicas."""
-    agents = yaml.safe_load((checkout() / _SHIPPED).read_text())["scrape_configs"]
-    for job in agents:
-        for discovery in job["kubernetes_sd_configs"]:
-            # In a cluster Prometheus finds the API server by its pod's environment; here not.
-            discovery["kubeconfig_file"] = str(state.kubeconfig("lab-prometheus"))
     config = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [*agents, _gateway(), _operator(operators)],
+        "scrape_configs": [*_agents(state), _envoy(), _operator(operators)],
     }
     path = _config(state)
     path.parent.mkdir(exist_ok=True)
@@ -56,12 +51,28 @@ def _config(state: State) -> Path:
     return state.dir / "prometheus" / "prometheus.yml"
 
 
-def _gateway() -> dict[str, Any]:
-    return {
-        "job_name": "envoy",
-        "metrics_path": "/stats/prometheus",
-        "static_configs": [{"targets": [f"127.0.0.1:{ADMIN_PORT}"]}],
-    }
+def _shipped(name: str) -> list[dict[str, Any]]:
+    """The jobs of a scrape configuration that users take over."""
+    read: dict[str, Any] = yaml.safe_load((checkout() / _SHIPPED / name).read_text())
+    jobs: list[dict[str, Any]] = read["scrape_configs"]
+    return jobs
+
+
+def _agents(state: State) -> list[dict[str, Any]]:
+    jobs = _shipped("scrape-agents.yaml")
+    for job in jobs:
+        for discovery in job["kubernetes_sd_configs"]:
+            # In a cluster Prometheus finds the API server by its pod's environment; here not.
+            discovery["kubeconfig_file"] = str(state.kubeconfig("lab-prometheus"))
+    return jobs
+
+
+def _envoy() -> dict[str, Any]:
+    """The shipped job, but for how Envoy is found: here it is no pod."""
+    (job,) = _shipped("scrape-envoy.yaml")
+    del job["kubernetes_sd_configs"], job["relabel_configs"]
+    target = {"targets": [f"127.0.0.1:{ADMIN_PORT}"], "labels": {"pod": "envoy"}}
+    return {**job, "static_configs": [target]}
 
 
 def _operator(addresses: Sequence[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lab.demo.scene import Check, Line, Scene, clock
 STABLE, NEWCOMER = "cyan", "magenta"
 SMALLEST = (80, 24)
 """Columns and rows below which a picture makes no sense."""
-PROOF = 400.0
+PROOF = 220.0
 """The odds at which the demo's policy takes a revision back: four tests (two ratios, each with its
 tier for total failures) share a false rollback rate of 1 %."""
 _ROOMY = 34

@@ -20,7 +20,7 @@ from phasegate.api.quantities import parse_percent
 from phasegate.api.records import RollbackRecord
 from phasegate.api.rollbackpolicy import RollbackPolicySpec
 from phasegate.api.verdicts import CheckSummary
-from phasegate.engine.checks import compile_checks
+from phasegate.engine.compiling import compile_checks
 from rich.console import Console
 from rich.text import Text
 
@@ -456,7 +456,7 @@ def test_suspicion_grows_with_the_odds(verdict: str, odds: str | None, suspicion
 def test_a_full_bar_means_what_the_policy_says() -> None:
     policy = RollbackPolicySpec.model_validate(document("policy.yaml")["spec"])
     tests = sum(made.tests("rollback") for made in compile_checks(policy))
-    assert tests / parse_percent(policy.false_rollback_rate) == PROOF
+    assert tests / parse_percent(policy.false_rollback_rate) == pytest.approx(PROOF)
 
 
 def test_a_strip_keeps_the_newest_at_the_right() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lab.agent.behaviour import Turn, decide
 from lab.agent.faults import FaultError, Faults, parse
-from lab.agent.metrics import AgentMetrics
+from lab.agent.metrics import DURATION_BUCKETS, AgentMetrics
+from lab.agent.opinion import Review
+from lab.agent.reviewing import reviewing
 from lab.agent.server import Agent, Recorder
 from lab.agent.settings import Settings, SettingsError, read
 from lab.agent.telemetry import GenAiTelemetry
@@ -70,12 +74,39 @@ def test_every_other_knob_does_its_harm() -> None:
     tools = [c for t in turns(settings(FAULT_TOOL_ERROR_RATE="0.2")) for c in t.tool_calls]
     errors = sum(call.outcome == "error" for call in tools)
     assert errors / len(tools) == pytest.approx(0.2, abs=0.04)
-    wrong = [t.passed for t in turns(settings(FAULT_WRONG_RATE="0.5", AGENT_EVAL_SHARE="1"))]
-    reviewed = [passed for passed in wrong if passed is not None]
-    assert sum(reviewed) / len(reviewed) == pytest.approx(0.5, abs=0.05)
+    wrong = reviews(FAULT_WRONG_RATE="0.5")
+    assert sum(r.passed for r in wrong) / len(wrong) == pytest.approx(0.5, abs=0.05)
+    inventive = reviews(FAULT_HALLUCINATION_RATE="0.3")
+    assert sum(r.made_up for r in inventive) / len(inventive) == pytest.approx(0.3, abs=0.05)
+    retrievals = [r for t in turns(settings(FAULT_RETRIEVAL_RATE="0.4")) for r in t.relevant]
+    assert sum(retrievals) / len(retrievals) == pytest.approx(0.6, abs=0.05)
     assert turns(settings(FAULT_MODEL="gpt-3"), 1)[0].model == "gpt-3"
     before, after = turns(settings(), 1)[0], turns(settings(FAULT_LATENCY_MS="250"), 1)[0]
     assert after.extra_seconds - before.extra_seconds == pytest.approx(0.25)
+
+
+def reviews(**more: str) -> list[Review]:
+    found = turns(settings(AGENT_EVAL_SHARE="1", **more))
+    return [turn.review for turn in found if turn.review is not None]
+
+
+def test_healthy_answers_are_liked_and_a_fault_sets_how_much() -> None:
+    assert mean([r.score for r in reviews()]) > 4
+    for wanted in (0.0, 2.5, 4.8):
+        scores = [r.score for r in reviews(FAULT_SCORE=str(wanted))]
+        assert mean(scores) == pytest.approx(wanted, abs=0.05)
+        assert min(scores) >= 0
+        assert max(scores) <= 5
+    liked = [t.feedback for t in turns(settings()) if t.feedback is not None]
+    assert mean(liked) > 3.5
+    fed_up = [t.feedback for t in turns(settings(FAULT_SATISFACTION="2")) if t.feedback is not None]
+    assert mean(fed_up) == pytest.approx(2, abs=0.1)
+
+
+def test_a_slow_tail_leaves_the_others_alone() -> None:
+    slow = turns(settings(FAULT_LATENCY_MS="900", FAULT_LATENCY_TAIL="0.1"))
+    assert {turn.extra_seconds for turn in slow} == {0.0, 0.9}
+    assert sum(turn.extra_seconds > 0 for turn in slow) / 2000 == pytest.approx(0.1, abs=0.03)
 
 
 def test_cost_and_tokens_follow_prompt_model_and_knobs() -> None:
@@ -136,6 +167,8 @@ def test_the_prompt_wins_over_the_environment() -> None:
         ({"FAULT_ERROR_RATE": "30"}, "between 0 and 1"),
         ({"FAULT_ERROR_RATE": "30%"}, "must be a number"),
         ({"FAULT_LATENCY_MS": "-1"}, "must be a number, 0 or more"),
+        ({"FAULT_LATENCY_TAIL": "2"}, "between 0 and 1"),
+        ({"FAULT_SCORE": "5.5"}, "a mean of scores, between 0 and 5"),
         ({"FAULT_TOKENS": "nan"}, "must be a number"),
     ],
 )
@@ -148,6 +181,7 @@ def test_a_wrong_fault_is_named(environ: dict[str, str], words: str) -> None:
     ("environ", "words"),
     [
         ({"AGENT_MODE": "test"}, "AGENT_MODE=test"),
+        ({"OTEL_GENAI_TOKENS": "all"}, "OTEL_GENAI_TOKENS=all: must be one of both, old, new"),
         ({"AGENT_TOOLS": "[{]"}, "AGENT_TOOLS is not JSON"),
         ({"AGENT_TOOLS": '["crm"]'}, 'objects with a "name"'),
         ({"AGENT_MODEL_PARAMETERS": "[]"}, "must be a JSON object"),
@@ -185,42 +219,49 @@ def samples(agent: Settings, metrics: AgentMetrics) -> dict[str, float]:
 def test_every_counter_of_the_contract_is_there_at_zero() -> None:
     agent = settings(FAULT_MODEL="gpt-3", AGENT_TOOLS='[{"name": "crm"}]')
     values = samples(agent, AgentMetrics(agent))
+    outcomes = ("success", "error", "escalated", "refused")
+    models = ("gpt-3", "gpt-4o-2024-11-20")
     wanted = [
-        *(f"agent_requests_total{{outcome={o}}}" for o in ("success", "error", "refused")),
-        "agent_requests_total{outcome=escalated}",
-        "agent_tokens_total{type=input}",
-        "agent_tokens_total{type=output}",
+        *(f"agent_requests_total{{model={m},outcome={o}}}" for o in outcomes for m in models),
+        *(f"agent_conversations_total{{outcome={o}}}" for o in outcomes),
+        *(f"agent_tokens_total{{model={m},type={t}}}" for m in models for t in ("input", "output")),
+        "agent_requests_started_total{}",
         "agent_cost_usd_total{}",
         "agent_eval_total{}",
         "agent_eval_passed_total{}",
+        "agent_eval_score_sum{}",
+        "agent_eval_score_count{}",
+        "agent_feedback_score_sum{}",
+        "agent_feedback_score_count{}",
+        "agent_hallucinations_total{}",
+        "agent_retrievals_total{}",
+        "agent_retrievals_relevant_total{}",
         "agent_safety_flags_total{category=pii}",
         "agent_tool_calls_total{outcome=error,tool=crm}",
         "agent_tool_calls_total{outcome=success,tool=crm}",
-        "agent_model_answers_total{model=gpt-3}",
-        "agent_model_answers_total{model=gpt-4o-2024-11-20}",
         "agent_request_duration_seconds_count{}",
-        "agent_eval_score_count{}",
     ]
     assert {name: values[name] for name in wanted} == dict.fromkeys(wanted, 0.0)
 
 
 def test_duration_buckets_have_opentelemetrys_edges_and_those_of_service_levels() -> None:
-    agent = settings()
-    values = samples(agent, AgentMetrics(agent))
-    otel = [0.1 * 2**n for n in range(13)]
-    for edge in (*otel, 0.05, 0.25, 1.0, 3.0, 10.0):
-        assert (
-            f"agent_request_duration_seconds_bucket{{le={round(edge, 1 + (edge < 1))}}}" in values
-        )
+    otel = {round(0.1 * 2**n, 1) for n in range(13)}
+    assert otel | {0.05, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0} <= set(DURATION_BUCKETS)
+
+
+def test_no_regression_hides_between_two_edges() -> None:
+    edges = [edge for edge in DURATION_BUCKETS if 0.1 <= edge <= 10]
+    assert all(after <= before * 1.2501 for before, after in pairwise(edges))
 
 
 @asynccontextmanager
 async def serving(agent: Settings) -> AsyncIterator[TestClient[Any, Any]]:
     metrics = AgentMetrics(agent)
     recorders: list[Recorder] = [metrics, GenAiTelemetry(agent, metrics.registry)]
-    application = Agent(agent, metrics, recorders).application()
-    async with TestClient(TestServer(application)) as client:
-        yield client
+    async with reviewing(agent, metrics) as reviewer:
+        application = Agent(agent, metrics, recorders, reviewer).application()
+        async with TestClient(TestServer(application)) as client:
+            yield client
 
 
 async def metric(client: TestClient[Any, Any], name: str) -> float:
@@ -255,7 +296,10 @@ async def test_an_error_is_a_500_with_the_revision() -> None:
         assert response.status == 500
         answer = await response.json()
         assert (answer["outcome"], answer["revision"]) == ("error", "0123456789")
-        assert await metric(client, 'agent_requests_total{outcome="error"}') == 1
+        assert (
+            await metric(client, 'agent_requests_total{model="gpt-4o-2024-11-20",outcome="error"}')
+            == 1
+        )
 
 
 async def test_a_hanging_request_ends_as_an_error_after_its_time() -> None:
@@ -263,7 +307,33 @@ async def test_a_hanging_request_ends_as_an_error_after_its_time() -> None:
         async with asyncio.timeout(5):
             response = await client.post("/v1/chat", json={"message": "hi"})
         assert response.status == 500
-        assert await metric(client, 'agent_requests_total{outcome="error"}') == 1
+        assert await metric(client, "agent_requests_total{") == 1
+
+
+async def test_what_hangs_has_begun_and_is_not_answered() -> None:
+    async with serving(settings(FAULT_HANG_RATE="1")) as client:
+        asking = asyncio.create_task(client.post("/v1/chat", json={"message": "hi"}))
+        async with asyncio.timeout(5):
+            while await metric(client, "agent_requests_started_total") == 0:
+                pass
+        assert await metric(client, "agent_requests_total{") == 0
+        asking.cancel()
+
+
+async def ask(client: TestClient[Any, Any], count: int) -> None:
+    for number in range(count):
+        body = {"session": f"s{number % 2}", "message": f"question {number}"}
+        await client.post("/v1/chat", json=body)
+
+
+@pytest.mark.parametrize(("which", "old", "new"), [("old", 1, 0), ("new", 0, 1), ("both", 1, 1)])
+async def test_token_metrics_follow_either_convention(which: str, old: int, new: int) -> None:
+    agent = settings(OTEL_GENAI_TOKENS=which, AGENT_TOOLS='[{"name": "crm"}]')
+    async with serving(agent) as client:
+        await ask(client, 1)
+        before = await metric(client, "gen_ai_client_token_usage_count")
+        after = await metric(client, "gen_ai_client_inference_usage_output_tokens_total")
+        assert (before > 0, after > 0) == (bool(old), bool(new))
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '"x"', '{"message": 1}', '{"session": "s"}'])

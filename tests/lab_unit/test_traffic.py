@@ -17,6 +17,7 @@ from click import BadParameter
 from click.testing import CliRunner
 
 from lab.agent.metrics import AgentMetrics
+from lab.agent.reviewing import Own
 from lab.agent.server import Agent
 from lab.agent.settings import read
 from lab.traffic.__main__ import Duration, Observer, main, run
@@ -48,7 +49,8 @@ async def send(plan: Plan) -> tuple[list[Result], Generator]:
 async def test_requests_leave_at_the_asked_rate_and_all_are_counted() -> None:
     agent = read({"AGENT_REVISION": "r1", "AGENT_LATENCY_MS": "1", "FAULT_ERROR_RATE": "0.5"})
     sessions: set[str] = set()
-    server = Agent(agent, AgentMetrics(agent), [])
+    metrics = AgentMetrics(agent)
+    server = Agent(agent, metrics, [], Own(0, metrics.count))
 
     async def chat(request: web.Request) -> web.Response:
         sessions.add(request.headers["x-session-id"])

@@ -45,7 +45,7 @@ def test_a_bad_manifest_is_refused_with_the_field_and_the_fix(
     assert not user.apply(manifest, dry_run=True).accepted
 
 
-SAMPLES = [path for path in (ROOT / "config/samples").glob("*.yaml") if "kust" not in path.name]
+SAMPLES = [path for path in (ROOT / "config/samples").rglob("*.yaml") if "kust" not in path.name]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=[path.stem for path in SAMPLES])

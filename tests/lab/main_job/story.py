@@ -47,19 +47,23 @@ class Users:
             for line in lines
         ]
 
-    def go_on_until(self, what: str, enough: Callable[[Sequence[Answer]], bool]) -> list[Answer]:
-        """Wait until what they got is enough."""
+    def go_on_until(
+        self, what: str, enough: Callable[[Sequence[Answer]], bool], patience: float = PATIENCE
+    ) -> list[Answer]:
+        """Wait until what they got is enough; `patience` in seconds."""
 
         def look() -> list[Answer] | None:
             assert self._process.poll() is None, "the traffic ended"
             answers = self.answers
             return answers if enough(answers) else None
 
-        return until(f"users: {what}", look)
+        return until(f"users: {what}", look, patience)
 
-    def go_on_past(self, time: float) -> list[Answer]:
-        """Wait until requests sent after `time` are answered."""
-        return self.go_on_until("time goes by", lambda got: bool(got) and got[-1].sent > time)
+    def go_on_past(self, time: float, patience: float = PATIENCE) -> list[Answer]:
+        """Wait until requests sent after `time` are answered; `patience` in seconds."""
+        return self.go_on_until(
+            "time goes by", lambda got: bool(got) and got[-1].sent > time, patience
+        )
 
     def stop(self) -> list[Answer]:
         """No more requests; what they got. Answers of the last quarter of a second may be missing."""
@@ -176,11 +180,14 @@ class Story:
         said = {key: status.get(key) for key in ("phase", "step", "message", "traffic")}
         return json.dumps(said)
 
-    def users(self, rps: int = 60) -> Users:
-        """People begin to use the agent, and go on until the test ends."""
+    def users(self, rps: int = 60, *more: str) -> Users:
+        """People begin to use the agent, and go on until the test ends.
+
+        `more`: further options of `lab traffic`.
+        """
         record = self.folder / f"users-{uuid.uuid4().hex[:6]}.jsonl"
         record.touch()
-        options = (f"--rps={rps}", "--until-stopped", "--quiet", f"--record={record}")
+        options = (f"--rps={rps}", "--until-stopped", "--quiet", f"--record={record}", *more)
         program = (sys.executable, "-m", "lab.traffic", f"--host={hostname(self.api.namespace)}")
         process = self.stack.enter_context(
             subprocess.Popen(
