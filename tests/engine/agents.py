@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from phasegate.api.rollbackpolicy import Baseline, Level, Metric, RollbackPolicySpec
-from phasegate.engine.checks import compile_checks
+from phasegate.engine.compiling import compile_checks
 from phasegate.engine.evidence import Evidence, EvidencePlan
 from phasegate.engine.samples import Arm, Series
 

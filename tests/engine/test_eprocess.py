@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 from phasegate.engine.eprocess import (
+    AT_START,
     RATE_GRID,
     RATIO_GRID,
     Clearance,
@@ -18,7 +19,8 @@ from phasegate.engine.eprocess import (
     logsumexp,
 )
 
-TEMPO = Tempo(start=0.0, block_seconds=20.0, blocks=4.0, need=6.0, share=1 / 4, round_seconds=15.0)
+K = len(RATE_GRID.ratios)
+TEMPO = Tempo(start=0.0, planned_seconds=80.0, need=6.0, share=1 / 4, round_seconds=15.0)
 
 
 def binomial(n: int, p: float) -> Iterator[tuple[int, float]]:
@@ -98,12 +100,13 @@ def test_suspicion_never_has_a_mean_above_the_mass_set_free(steps_per_round: int
             suspicion.update(at, absolute(bad, 1, rate, RATE_GRID))
             means[step] += chance * math.exp(suspicion.log_e())
     for step, mean in enumerate(means):
-        blocks = (15.0 * (step // steps_per_round) + 1) // 20.0
-        assert mean <= 0.5 + 0.5 * blocks / 4 + 1e-9
+        at = 15.0 * (step // steps_per_round) + 1
+        assert mean <= TEMPO.released(at) + 1e-9
+    assert TEMPO.released(TEMPO.planned_seconds) == pytest.approx(1.0)
 
 
-def test_without_bounds_and_restarts_suspicion_is_half_the_mixture_of_likelihood_ratios() -> None:
-    free = Tempo(start=0.0, block_seconds=1e9, blocks=4.0, need=1e9, share=1.0, round_seconds=0.0)
+def test_without_bounds_and_restarts_suspicion_is_the_mixture_of_likelihood_ratios() -> None:
+    free = Tempo(start=0.0, planned_seconds=1e12, need=1e9, share=1.0, round_seconds=0.0)
     suspicion, bad, calls = Suspicion.over(RATE_GRID), 0, 0
     for step, (x, n) in enumerate([(1, 4), (0, 0), (5, 5), (2, 9)]):
         suspicion.begin_round(free, float(step))
@@ -114,7 +117,7 @@ def test_without_bounds_and_restarts_suspicion_is_half_the_mixture_of_likelihood
     for g in RATE_GRID.ratios:
         q = g * p / (1 - p + g * p)
         ratios.append((q / p) ** bad * ((1 - q) / (1 - p)) ** (calls - bad))
-    assert math.exp(suspicion.log_e()) == pytest.approx(0.5 * sum(ratios) / len(ratios))
+    assert math.exp(suspicion.log_e()) == pytest.approx(AT_START * sum(ratios) / len(ratios))
 
 
 def test_one_round_adds_at_most_a_quarter_of_what_is_needed_and_half_after_an_idle_one() -> None:
@@ -123,12 +126,12 @@ def test_one_round_adds_at_most_a_quarter_of_what_is_needed_and_half_after_an_id
     suspicion.update(0.0, absolute(0, 1, 0.01, RATE_GRID))
     suspicion.begin_round(TEMPO, 15.0)
     before = max(suspicion.base)
-    suspicion.update(15.0, [100.0] * 8)
+    suspicion.update(15.0, [100.0] * K)
     suspicion.begin_round(TEMPO, 30.0)
     assert max(suspicion.base) - before == pytest.approx(TEMPO.need / 4, abs=0.3)
     suspicion.begin_round(TEMPO, 45.0)
     before = max(suspicion.base)
-    suspicion.update(45.0, [100.0] * 8)
+    suspicion.update(45.0, [100.0] * K)
     suspicion.begin_round(TEMPO, 60.0)
     assert max(suspicion.base) - before == pytest.approx(TEMPO.need / 2, abs=0.3)
 
@@ -136,14 +139,14 @@ def test_one_round_adds_at_most_a_quarter_of_what_is_needed_and_half_after_an_id
 def test_fast_scrapes_share_one_allowance_and_their_gains_and_losses_even_out() -> None:
     suspicion = Suspicion.over(RATE_GRID)
     suspicion.begin_round(TEMPO, 0.0)
-    suspicion.update(0.0, [0.0] * 8)
+    suspicion.update(0.0, [0.0] * K)
     suspicion.begin_round(TEMPO, 15.0)
     before = suspicion.log_e()
     for second in range(15, 27):
         suspicion.begin_round(TEMPO, float(second))
-        suspicion.update(float(second), [5.0 if second % 2 else -4.9] * 8)
+        suspicion.update(float(second), [5.0 if second % 2 else -4.9] * K)
     assert suspicion.log_e() - before == pytest.approx(0.6)
-    suspicion.update(26.5, [100.0] * 8)
+    suspicion.update(26.5, [100.0] * K)
     assert suspicion.log_e() - before == pytest.approx(TEMPO.need / 4)
 
 

@@ -267,3 +267,16 @@ def test_state_stays_small_however_long_the_phase() -> None:
     ]
     state = fed(plan(), story(counts)).dump()
     assert len(json.dumps(state["checks"], separators=(",", ":"))) < 8_000
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (1, 3, 2), (2, 1, 3), (3, 1, 2), (3, 2, 1)])
+def test_samples_that_come_in_another_order_are_no_reset_and_count_once(
+    order: tuple[int, ...],
+) -> None:
+    """Each in a reading of its own, and all of them once more at the end."""
+    agents, batches = Agents(), {}
+    for step in (1, 2, 3, 4):
+        agents.calls("candidate", {"success": 10 * step})
+        batches[step] = agents.scrape(START + step * SCRAPE)
+    evidence = fed(plan(), [*(batches[step] for step in order), batches[4], *batches.values()])
+    assert calls(evidence) == (100, 0)

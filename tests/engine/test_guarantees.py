@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Callable, Iterator
@@ -9,9 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from phasegate.api.rollbackpolicy import Baseline, Level, Metric
 from phasegate.engine.evidence import Evidence, EvidencePlan
+from phasegate.engine.kinds.ratio import SEVERE_WEIGHT, RatioCheck
 from phasegate.engine.verdict import Verdict
 
 from tests.engine.agents import ERROR_RATE, SCRAPE, START, Agents, plan
+from tests.engine.everything import everything
 
 Rates = Callable[[int], tuple[float, float]]
 """Step → error rates of candidate and baseline."""
@@ -110,3 +113,18 @@ def test_twice_the_baseline_does_not_pass() -> None:
                 passed += 1
                 break
     assert passed <= 2
+
+
+def test_what_all_tests_together_may_err_is_alpha() -> None:
+    evidence_plan = everything()
+    numbers, weights = evidence_plan.settings, []
+    for check in evidence_plan.checks:
+        if isinstance(check, RatioCheck):
+            weights += [1.0] * (check.limit is not None)
+            weights += [SEVERE_WEIGHT] * (check.limit is not None and check.severe is not None)
+            weights += [check.ratio_weight] * (check.relative is not None)
+        else:
+            weights += [1.0] * int(check.tests("rollback"))
+    assert len(weights) >= 8
+    chances = [math.exp(-numbers.need(weight)) for weight in weights]
+    assert sum(chances) == pytest.approx(evidence_plan.alpha)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from phasegate.api.errors import InvalidSpec
-from phasegate.engine.selectors import Matcher, Selector, parse_selector
+from phasegate.api.rollbackpolicy import Selector as Written
+from phasegate.engine.selectors import RESERVED_LABELS, Matcher, Selector, parse_selector
+from pydantic import TypeAdapter, ValidationError
 
 TOOLS = {"tool": "crm", "outcome": "error"}
 
@@ -70,3 +74,77 @@ values = st.text("abc.|-", max_size=6)
 def test_a_selector_reads_what_it_writes(found: list[tuple[str, str, str]]) -> None:
     selector = Selector("calls_total", tuple(sorted(Matcher(*matcher) for matcher in found)))
     assert parse_selector(str(selector)) == selector
+
+
+# --- no way out ------------------------------------------------------------------------------------
+
+QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+"""A string of PromQL between double quotes."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'x{a="b\nc"}',  # a line break ends the whole query, of everybody
+        'x{a="b\x00"}',
+        'x{a="b\x7f"}',
+        'x{a="{b}"}',
+        "x{a='b'}",
+        "x{a=`b`}",
+        'x{a="b"}[5m]',
+        'x{a="b"} offset 1h',
+        'x{a="b"} @ 0',
+        'x{a="b"} # c',
+        '{__name__="x"}',
+        'x{"a"="b"}',
+        'x{a="b"} or y',
+        "x or y",
+        "x\n",
+        "\u200bx",
+        "ｘ",
+    ],
+)
+def test_nothing_but_a_name_and_matchers_gets_in(text: str) -> None:
+    with pytest.raises(InvalidSpec):
+        parse_selector(text)
+    with pytest.raises(ValidationError):
+        TypeAdapter(Written).validate_python(text)
+
+
+@given(st.text(max_size=40))
+def test_whatever_gets_in_is_only_a_selector(text: str) -> None:
+    try:
+        selector = parse_selector(text)
+    except InvalidSpec:
+        return
+    assert re.fullmatch(r"[a-zA-Z_:][a-zA-Z0-9_:]*", selector.name)
+    rest = QUOTED.sub("", str(selector).removeprefix(selector.name))
+    assert re.fullmatch(r"(\{[\w=!~,]*\})?", rest)
+
+
+hostile = st.text(st.sampled_from("ab\"\\\n{}|,.*=~`'#é\u2028") | st.characters(codec="utf-8"))
+
+
+@given(hostile, st.sampled_from(["=", "!="]))
+def test_a_value_from_elsewhere_cannot_end_its_string(value: str, op: str) -> None:
+    """The pinned model's name is free text: it comes from the agent, not through the parser."""
+    selector = Selector("calls_total", (Matcher("model", op, value),))
+    text = str(selector)
+    strings = QUOTED.findall(text)
+    assert len(strings) == 1
+    assert QUOTED.sub('""', text) == f'calls_total{{model{op}""}}'
+    unquoted = re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), strings[0])
+    assert unquoted == value
+    assert selector.accepts("calls_total", {"model": value}) == (op == "=")
+
+
+def test_a_dot_matches_a_line_break_as_it_does_in_prometheus() -> None:
+    assert parse_selector('x{a=~"b.*"}').accepts("x", {"a": "b\nc"})
+
+
+@pytest.mark.parametrize("label", ["service_version", "le"])
+def test_a_source_reserves_labels_of_its_own(label: str) -> None:
+    text = f'calls_total{{{label}="x"}}'
+    assert parse_selector(text).matchers[0].label == label
+    with pytest.raises(InvalidSpec, match="is set by the operator"):
+        parse_selector(text, RESERVED_LABELS | {label})

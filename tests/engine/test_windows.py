@@ -37,15 +37,29 @@ def test_a_trailing_window_is_right_to_one_thirtieth(found: list[tuple[int, int,
 def test_the_onset_is_the_start_with_the_most_evidence(found: list[tuple[int, int]]) -> None:
     costs = RATE_GRID.costs(0.1)
     factors = [log_factors(bad, bad + more, costs, RATE_GRID) for bad, more in found]
-    onset = Onset.over(8, 0.0)
+    # No stretch may be so convincing that what is over is forgotten (MOST_EVIDENCE).
+    factors = [[0.1 * factor for factor in row] for row in factors]
+    onset = Onset.over(len(RATE_GRID.ratios), 0.0)
     for step, (bad, more) in enumerate(found):
         onset.update(float(step), factors[step], Counts(float(bad), float(bad + more)))
-    for k in range(8):
+    best = -math.inf
+    for k, (since, bad_before, *_) in enumerate(onset.origins):
         sums = [sum(row[k] for row in factors[start:]) for start in range(len(found))]
-        assert onset.stretches[k].evidence == pytest.approx(max(sums), abs=1e-9)
-        start = int(onset.stretches[k].since)
-        assert sums[start] == pytest.approx(max(sums), abs=1e-9)
-        assert onset.stretches[k].counts.bad == sum(bad for bad, _ in found[start:])
+        assert onset.evidence[k] == pytest.approx(max(sums), abs=1e-9)
+        assert sums[int(since)] == pytest.approx(max(sums), abs=1e-9)
+        assert bad_before == sum(bad for bad, _ in found[: int(since)])
+        best = max(best, *sums)
+    worst = onset.worst()
+    assert worst.evidence == pytest.approx(best, abs=1e-9)
+    assert worst.counts.bad == sum(bad for bad, _ in found[int(worst.since) :])
+
+
+def test_an_onset_that_is_over_is_forgotten_however_bad_it_was() -> None:
+    onset = Onset.over(1, 0.0)
+    onset.update(10.0, [1000.0], Counts(500.0, 500.0))
+    for step in range(60):
+        onset.update(20.0 + step, [-1.0], Counts(0.0, 500.0))
+    assert onset.worst().since > 60.0
 
 
 @given(st.integers(0, 500), st.integers(0, 5000))
@@ -61,7 +75,9 @@ def test_an_interval_holds_its_estimate_and_ends_where_the_evidence_reaches_fort
     for bound, grid in ((low, RATE_GRID), (high, RATE_GRID.mirrored())):
         if 0 < bound < 1:
             factors = log_factors(bad, calls, grid.costs(bound / (1 - bound)), grid)
-            assert logsumexp(factors) - math.log(8) == pytest.approx(math.log(40), abs=0.02)
+            assert logsumexp(factors) - math.log(len(factors)) == pytest.approx(
+                math.log(40), abs=0.02
+            )
 
 
 def test_an_interval_covers_the_truth_at_every_look_in_19_of_20_runs() -> None:
