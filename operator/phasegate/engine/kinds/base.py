@@ -40,6 +40,11 @@ class Bound:
         return value > self.value if self.above else value < self.value
 
 
+def finite(value: float | None) -> float | None:
+    """None where JSON has no number: infinitely many times zero, which the message says in words."""
+    return None if value is None or math.isinf(value) else value
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """A phase's numbers as the checks need them."""

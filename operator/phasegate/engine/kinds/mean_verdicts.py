@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from phasegate.engine import messages
 from phasegate.engine.betting import interval
-from phasegate.engine.kinds.base import Bound, Moment, Settings
+from phasegate.engine.kinds.base import Bound, Moment, Settings, finite
 from phasegate.engine.kinds.mean import MeanCheck, MeanState
 from phasegate.engine.kinds.ratio import Relative
 from phasegate.engine.kinds.ratio_verdicts import THIN_BASELINE
@@ -285,7 +285,7 @@ class Reading:
             made,
             check=self._relative_name,
             level="rollback",
-            estimate=counts.ratio,
+            estimate=finite(counts.ratio),
             interval=None,
             limit=None if self.spec.relative is None else self.spec.relative.limit,
             warning="" if verdict == Verdict.FAIL else self._trend("ratio"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from phasegate.engine import messages
 from phasegate.engine.histograms import Vector, at_or_above, quantile, quantile_interval
-from phasegate.engine.kinds.base import Bound, Moment, Settings
+from phasegate.engine.kinds.base import Bound, Moment, Settings, finite
 from phasegate.engine.kinds.quantile import QuantileCheck, QuantileState
 from phasegate.engine.kinds.quantile_view import Interval, Line, Pair, View
 from phasegate.engine.kinds.quantile_words import latency, missing_edge, quantile_name, tested_at
@@ -361,7 +361,7 @@ class Reading:
             self._make(reason, text, verdict, pair, line, trial),
             check=self._relative_name,
             level="rollback",
-            estimate=pair.ratio,
+            estimate=finite(pair.ratio),
             limit=None if self.spec.relative is None else self.spec.relative.limit,
             warning="" if verdict == Verdict.FAIL else self._trend("ratio"),
         )

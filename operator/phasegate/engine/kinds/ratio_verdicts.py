@@ -8,7 +8,7 @@ from typing import Final
 
 from phasegate.engine import messages
 from phasegate.engine.intervals import rate_interval
-from phasegate.engine.kinds.base import Bound, Moment, Settings
+from phasegate.engine.kinds.base import Bound, Moment, Settings, finite
 from phasegate.engine.kinds.ratio import SEVERE_WEIGHT, RatioCheck, RatioState, Relative
 from phasegate.engine.trial import Trial
 from phasegate.engine.verdict import CheckVerdict, Reason, Verdict
@@ -300,7 +300,7 @@ class Reading:
             made,
             check=self._relative_name,
             level="rollback",
-            estimate=_finite(counts.ratio),
+            estimate=finite(counts.ratio),
             interval=None,
             limit=None if self.spec.relative is None else self.spec.relative.limit,
         )
@@ -327,8 +327,3 @@ class Reading:
             since=trial.onset.worst().since if trial is not None and suspect else None,
             odds=None if trial is None else math.exp(min(trial.log_e(), 700.0)),
         )
-
-
-def _finite(ratio: float | None) -> float | None:
-    """No number is infinitely many times zero: the message says so in words."""
-    return None if ratio is None or math.isinf(ratio) else ratio
