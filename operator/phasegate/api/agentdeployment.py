@@ -238,7 +238,7 @@ class Standby(SpecModel):
     """How long the previous revision is kept: running, and restorable."""
 
     keep_warm: LongDuration = "24h"
-    """Its pods stay, so that taking traffic back is one write."""
+    """Its pods stay so long after Stable, so that taking traffic back is one write."""
     archive: LongDuration = "30d"
     """It can be brought back without a new rollout's inputs."""
 
