@@ -79,7 +79,10 @@ class PrometheusServer:
         for writer in list(self._open):
             writer.close()
         await self._server.wait_closed()
+        await settle(5)  # what was accepted last is served by now, if only to be closed
         while self._open:
+            for writer in list(self._open):
+                writer.close()
             await settle(5)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,8 +92,10 @@ class PrometheusServer:
                 while await self._one(reader, writer):
                     pass
         finally:
-            self._open.discard(writer)
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            self._open.discard(writer)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request; False when the connection is to be closed."""

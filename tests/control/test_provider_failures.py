@@ -18,7 +18,7 @@ from tests.control.prometheus_server import Answer, Fault, PrometheusServer, Ser
 from tests.control.test_loop import NEW, policy
 from tests.control.world import KEY
 
-LIMITS: Final = Limits(deadline=10.0, max_series=40, max_bytes=400_000)
+LIMITS: Final = Limits(deadline=10.0, max_series=40, max_bytes=2_000_000)
 IMPATIENT: Final = Limits(deadline=0.05)
 
 
@@ -88,7 +88,7 @@ FAULTS: Final[Mapping[str, tuple[Fault, str]]] = MappingProxyType(
         "warnings": (warned, "not whole"),
         "duplicate series": (changed(lambda s: s.extend(list(s))), "names a series twice"),
         "ten times the series": (changed(ten_times), "more than 40 series"),
-        "a huge answer": (says("[" + "1," * 300_000 + "1]"), "longer than 400000 bytes"),
+        "a huge answer": (says("[" + "1," * 1_200_000 + "1]"), "longer than 2000000 bytes"),
         "empty vector": (changed(lambda series: series.clear()), "no sample of the candidate"),
         "NaN": (with_values("NaN"), "no sample of the candidate"),
         "Inf": (with_values("+Inf"), "no sample of the candidate"),
