@@ -23,7 +23,7 @@ CASES = [
     Case(
         name="otel-genai: errors",
         fault="ERROR_RATE=0.6",
-        policy={"source": "otel-genai", "metrics": [ERRORS, SLOW, TOKENS, DRIFT]},
+        policy={"source": "otel-genai", "metrics": [ERRORS, SLOW, DRIFT]},
         trigger="error-rate",
         says=r"is above 20\.0%",
         env={**OTEL, "OTEL_GENAI_TOKENS": "old"},

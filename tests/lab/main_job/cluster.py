@@ -217,6 +217,9 @@ class Watch:
                     return
                 self._stream = stream
                 self._news.notify_all()
+                if stream.status_code != 200:  # the kind is not served yet
+                    self._news.wait_for(lambda: self._ended, 0.1)
+                    return
             for line in stream.iter_lines():
                 self._take(json.loads(line))
 
