@@ -34,8 +34,11 @@ test-unit: venv ## the tests that need no cluster, in seconds (ARGS="-k word")
 	@$(BIN)/pytest -m "not lab" -n 2 $(ARGS)
 
 test-lab: ready ## the tests on the embedded cluster (ARGS="-k word")
-	@$(BIN)/pytest -m lab $(ARGS) || { echo "once more, by itself: what failed beside everything else"; \
-	  $(BIN)/pytest -m lab --last-failed --last-failed-no-failures none $(ARGS); }
+	@$(BIN)/pytest -m "lab and not soak" $(ARGS) || { echo "once more, by itself: what failed beside everything else"; \
+	  $(BIN)/pytest -m "lab and not soak" --last-failed --last-failed-no-failures none $(ARGS); }
+
+soak: ready ## the long stories on the embedded cluster, which CI has no time for (ARGS="-k word")
+	@$(BIN)/pytest -m soak $(ARGS)
 
 check: check-format check-lint check-types check-imports check-crds ## format, lint, types, import contracts, drift
 

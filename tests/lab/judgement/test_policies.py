@@ -18,7 +18,7 @@ from lab import Lab
 from tests.lab.judgement.cases import Case, Ended, live
 from tests.lab.main_job.cluster import Api
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(300)]
 
 POLICIES = Path(__file__).parents[3] / "config/samples/policies"
 ENV = {"AGENT_EVAL_SHARE": "1", "AGENT_FEEDBACK_SHARE": "1"}

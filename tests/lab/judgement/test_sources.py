@@ -11,7 +11,7 @@ from lab import Lab
 from tests.lab.judgement.cases import Case, Ended, live
 from tests.lab.main_job.cluster import Api
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(240)]
 
 ERRORS = {"name": "error-rate", "gate": {"below": "20%"}, "rollback": {"above": "20%"}}
 SLOW = {"name": "latency-p95", "gate": {"below": "1s"}, "rollback": {"above": "1s"}}
