@@ -47,7 +47,7 @@ class MatrixReader:
         None: it is not of the usual form, nothing is said about it. Raises ValueError, TypeError,
         KeyError or AttributeError for what is no answer. `now`: seconds, of any clock.
         """
-        body = body.rstrip()
+        body = body.rstrip(b" \t\r\n")  # what JSON takes for blank, and no other byte
         if not (body.startswith(_BEGIN) and body.endswith(_END)):
             return None
         if now - self._since > GENERATION:
