@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from phasegate.engine.eprocess import Grid, Suspicion, Tempo
 from phasegate.engine.kinds.base import Step
 from phasegate.engine.windows import Counts, Onset, Trailing
+
+_MOST: Final = 700.0
+"""Nats beyond which the odds would be infinite as a float."""
 
 
 @dataclass(slots=True)
@@ -56,6 +61,17 @@ class Trial:
     def reaches(self, need: float) -> bool:
         """Whether the evidence is at least so many nats."""
         return self.suspicion.reaches(need)
+
+    @property
+    def since(self) -> float | None:
+        """The onset of what speaks against the candidate; None while nothing does."""
+        worst = self.onset.worst()
+        return worst.since if worst.evidence > 0 else None
+
+    @property
+    def odds(self) -> float:
+        """Evidence against chance, to one: a finite number."""
+        return math.exp(min(self.log_e(), _MOST))
 
     def copy(self) -> Trial:
         """An independent copy."""

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from phasegate.engine import messages
 from phasegate.engine.kinds.amount import AmountCheck, AmountState, Bins
 from phasegate.engine.kinds.base import Bound, Moment, Settings, Step
+from phasegate.engine.kinds.unpriced import explained, unpriced
 from phasegate.engine.verdict import CheckVerdict, Reason, Verdict
 from phasegate.engine.windows import Counts
 
@@ -30,7 +31,6 @@ _SPIKE_NATS: Final = 12.0
 """The usual ups and downs reach a spike with a chance of about e^-12 at a look."""
 _BUSY_BINS: Final = 10.0
 """Bins with anything in them before a spike can be told from the usual ups and downs."""
-_MODELS: Final = 5
 
 
 @cache
@@ -60,7 +60,7 @@ class AmountTracker:
     def step(self, step: Step) -> None:
         """Add one step."""
         state = self._state
-        self._price(step)
+        state.unpriced = unpriced(state.unpriced, self._spec.amount, step)
         if state.unpriced:
             return
         counts = self._counts(step)
@@ -74,15 +74,6 @@ class AmountTracker:
             state.before_squares += amount * amount
             state.before_busy += amount > 0
         self._watch()
-
-    def _price(self, step: Step) -> None:
-        unknown = {
-            model
-            for increments in (step.candidate, step.baseline)
-            for model in self._spec.amount.unknown(increments, step.at)
-        }
-        if not unknown.issubset(self._state.unpriced):
-            self._state.unpriced = tuple(sorted(unknown.union(self._state.unpriced)))[:_MODELS]
 
     def _counts(self, step: Step) -> Counts:
         value, calls = self._spec.amount.value, str(self._spec.calls or "")
@@ -191,7 +182,11 @@ class AmountTracker:
             text += f", rollback level {self._shown(spec.limit.value)}"
         reason, verdict = Reason.WITHIN_LIMIT, Verdict.PASS
         if (missing := self._missing(moment)) is not None:
-            reason, verdict, text = missing, Verdict.INCONCLUSIVE, self._why(missing, text)
+            reason, verdict, text = (
+                missing,
+                Verdict.INCONCLUSIVE,
+                explained(missing, self._state.unpriced, text),
+            )
         elif spec.limit is not None and spec.limit.beyond(_both(self._period()[1])):
             reason, verdict = Reason.SHARED_CAUSE, Verdict.INCONCLUSIVE
             text = (
@@ -220,7 +215,11 @@ class AmountTracker:
             reason, verdict = Reason.ALERT_BREACHED, Verdict.FAIL
             text += ", and it has been reached"
         elif missing is not None:
-            reason, verdict, text = missing, Verdict.INCONCLUSIVE, self._why(missing, text)
+            reason, verdict, text = (
+                missing,
+                Verdict.INCONCLUSIVE,
+                explained(missing, self._state.unpriced, text),
+            )
         elif since is not None and self._state.at - since >= self._patience:
             reason, verdict = Reason.ALERT_BREACHED, Verdict.FAIL
             text += f", beyond it for {messages.stretch(self._state.at - since)}"
@@ -231,7 +230,11 @@ class AmountTracker:
         text = self._facts()
         reason, verdict, pace = Reason.WITHIN_LIMIT, Verdict.PASS, None
         if (missing := self._missing(moment)) is not None:
-            reason, verdict, text = missing, Verdict.INCONCLUSIVE, self._why(missing, text)
+            reason, verdict, text = (
+                missing,
+                Verdict.INCONCLUSIVE,
+                explained(missing, self._state.unpriced, text),
+            )
         elif (found := self._spike()) is not None:
             reason, verdict, pace = Reason.ALERT_BREACHED, Verdict.FAIL, found[0]
             latest = messages.stretch(self._patience)
@@ -277,12 +280,6 @@ class AmountTracker:
             text += f"; at 100% this revision would add {self._shown(full[0])}{self._per}"
             text += f" for {messages.amount(full[1])} calls"
         return text
-
-    def _why(self, reason: Reason, text: str) -> str:
-        if reason != Reason.NO_PRICE:
-            return text
-        models = ", ".join(self._state.unpriced)
-        return f"no price is known for {models}, so the cost cannot be told: holding ({text})"
 
     def _make(
         self,

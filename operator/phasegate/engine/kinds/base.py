@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from phasegate.engine.eprocess import Tempo
-from phasegate.engine.verdict import CheckVerdict
+from phasegate.engine.verdict import CheckLevel, CheckVerdict
 
 _SPAN_SECONDS = 300.0
 """The mass set free in about this long is what convicts in the end ..."""
@@ -38,6 +38,20 @@ class Bound:
         if value is None:
             return False
         return value > self.value if self.above else value < self.value
+
+
+def level_of(limit: Bound | None, gate: Bound | None) -> CheckLevel:
+    """The most that an estimate with these levels may do."""
+    if limit is not None:
+        return "rollback"
+    return "gate" if gate is not None else "info"
+
+
+def reference_of(limit: Bound | None, gate: Bound | None) -> Bound | None:
+    """The level that is tested: the rollback level, else where the gate ends."""
+    if limit is not None or gate is None:
+        return limit
+    return Bound(gate.value, above=not gate.above, window=gate.window)
 
 
 def finite(value: float | None) -> float | None:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, PlainSerializer
 from phasegate.engine.amounts import Amount
 from phasegate.engine.betting import Moments
 from phasegate.engine.eprocess import Clearance
-from phasegate.engine.kinds.base import Bound
+from phasegate.engine.kinds.base import Bound, level_of, reference_of
 from phasegate.engine.kinds.ratio import Relative
 from phasegate.engine.packing import pack, unpack
 from phasegate.engine.prices import Priced
@@ -53,16 +53,12 @@ class MeanCheck:
     @property
     def level(self) -> CheckLevel:
         """The most that the mean may do. The ratio to the baseline always takes back."""
-        if self.limit is not None:
-            return "rollback"
-        return "gate" if self.gate is not None else "info"
+        return level_of(self.limit, self.gate)
 
     @property
     def reference(self) -> Bound | None:
         """The level that is tested: the rollback level, else where the gate ends."""
-        if self.limit is not None or self.gate is None:
-            return self.limit
-        return Bound(self.gate.value, above=not self.gate.above, window=self.gate.window)
+        return reference_of(self.limit, self.gate)
 
     def loss(self, value: float, calls: float = 1.0) -> float:
         """What `calls` calls that sum up to `value` lose, larger is worse; and back again.

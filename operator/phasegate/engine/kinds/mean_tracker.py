@@ -21,6 +21,7 @@ from phasegate.engine.eprocess import Clearance, Tempo
 from phasegate.engine.kinds.base import Bound, Moment, Settings, Step
 from phasegate.engine.kinds.mean import MeanCheck, MeanState
 from phasegate.engine.kinds.mean_verdicts import Reading, shared_cause_ratio
+from phasegate.engine.kinds.unpriced import unpriced
 from phasegate.engine.trial import Trial
 from phasegate.engine.verdict import CheckVerdict
 from phasegate.engine.windows import Counts
@@ -71,7 +72,7 @@ class MeanTracker:
         state = self._state
         state.baseline_fresh = step.baseline_fresh
         state.baseline_seen = state.baseline_seen or step.baseline_fresh
-        self._price(step)
+        state.unpriced = unpriced(state.unpriced, self._spec.sum, step)
         if state.unpriced:
             return
         counts = self._counts(step)
@@ -83,15 +84,6 @@ class MeanTracker:
             state.own = state.own.plus(counts.total, self._loss(counts.bad, counts.total))
         if not state.failed:
             state.failed = self._reading().convict(step.at)
-
-    def _price(self, step: Step) -> None:
-        unknown = {
-            model
-            for increments in (step.candidate, step.baseline)
-            for model in self._spec.sum.unknown(increments, step.at)
-        }
-        if not unknown.issubset(self._state.unpriced):
-            self._state.unpriced = tuple(sorted(unknown.union(self._state.unpriced)))[:_MODELS]
 
     def _counts(self, step: Step) -> Counts:
         spec = self._spec
@@ -234,10 +226,6 @@ class MeanTracker:
     def load(self, state: Any) -> None:
         """Take over dumped state; ValueError if it does not fit."""
         self._state = _codec().validate_python(state)
-
-
-_MODELS: Final = 5
-"""Models without a price that are named."""
 
 
 def _levels(spec: MeanCheck) -> dict[str, Bound]:

@@ -11,6 +11,7 @@ from phasegate.engine.kinds.base import Bound, Moment, Settings, finite
 from phasegate.engine.kinds.mean import MeanCheck, MeanState
 from phasegate.engine.kinds.ratio import Relative
 from phasegate.engine.kinds.ratio_verdicts import THIN_BASELINE
+from phasegate.engine.kinds.unpriced import explained
 from phasegate.engine.trial import Trial
 from phasegate.engine.verdict import CheckVerdict, Reason, Verdict
 from phasegate.engine.windows import Counts
@@ -95,7 +96,7 @@ class Reading:
         if self.spec.limit is not None:
             text += f", rollback level {self._shown(level.value)}"
         if (missing := self._missing(moment)) is not None:
-            return self._say(missing, self._why(missing, text))
+            return self._say(missing, explained(missing, self.state.unpriced, text))
         if self._beyond("level", level, self.settings.rollback_need):
             return self._held(level)
         if not gate.beyond(counts.rate):
@@ -122,7 +123,7 @@ class Reading:
         counts = self.state.phase
         text = f"{self._both(counts)}, limit {messages.ratio(relative.limit)}"
         if (missing := self._missing(moment)) is not None:
-            return self._compare(missing, self._why(missing, text), counts)
+            return self._compare(missing, explained(missing, self.state.unpriced, text), counts)
         if self.state.baseline_seen and self._thin():
             words = f"the baseline answers too few calls to compare with: {text}"
             return replace(self._compare(Reason.INFORMATION, words, counts), level="info")
@@ -154,7 +155,11 @@ class Reading:
             reason, verdict = Reason.ALERT_BREACHED, Verdict.FAIL
             if not self._to_blame("alert", need):
                 reason, verdict = Reason.SHARED_CAUSE, Verdict.INCONCLUSIVE
-        text = self._why(reason, f"{self._both(counts)}, alert level {self._shown(alert.value)}")
+        text = explained(
+            reason,
+            self.state.unpriced,
+            f"{self._both(counts)}, alert level {self._shown(alert.value)}",
+        )
         if reason in (Reason.ALERT_BREACHED, Reason.SHARED_CAUSE):
             since = messages.stretch(moment.at - trial.onset.worst().since)
             text += f", for {since}; odds against chance {messages.odds(trial.log_e())}"
@@ -197,12 +202,6 @@ class Reading:
 
     def _shown(self, value: float | None) -> str:
         return messages.amount(value, self.spec.unit)
-
-    def _why(self, reason: Reason, text: str) -> str:
-        if reason != Reason.NO_PRICE:
-            return text
-        models = ", ".join(self.state.unpriced)
-        return f"no price is known for {models}, so the cost cannot be told: holding ({text})"
 
     def _candidate(self, counts: Counts) -> str:
         if not counts.total:
@@ -294,7 +293,6 @@ class Reading:
     def _make(
         self, reason: Reason, text: str, verdict: Verdict, counts: Counts, trial: Trial | None
     ) -> CheckVerdict:
-        worst = None if trial is None else trial.onset.worst()
         return CheckVerdict(
             check=self.spec.name,
             metric=self.spec.metric,
@@ -309,6 +307,6 @@ class Reading:
             baseline_bad=counts.baseline_bad,
             baseline_total=counts.baseline_total,
             limit=None if self.spec.reference is None else self.spec.reference.value,
-            since=worst.since if worst is not None and worst.evidence > 0 else None,
-            odds=None if trial is None else math.exp(min(trial.log_e(), 700.0)),
+            since=None if trial is None else trial.since,
+            odds=None if trial is None else trial.odds,
         )

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from phasegate.engine.eprocess import NEVER, Clearance
 from phasegate.engine.histograms import Edges, History
-from phasegate.engine.kinds.base import Bound
+from phasegate.engine.kinds.base import Bound, level_of, reference_of
 from phasegate.engine.kinds.ratio import Relative
 from phasegate.engine.packing import Floats
 from phasegate.engine.selectors import Selector
@@ -44,16 +44,12 @@ class QuantileCheck:
     @property
     def level(self) -> CheckLevel:
         """The most that the quantile may do. The ratio to the baseline always takes back."""
-        if self.limit is not None:
-            return "rollback"
-        return "gate" if self.gate is not None else "info"
+        return level_of(self.limit, self.gate)
 
     @property
     def reference(self) -> Bound | None:
         """The quantile that is tested: the rollback level, else where the gate ends."""
-        if self.limit is not None or self.gate is None:
-            return self.limit
-        return Bound(self.gate.value, above=True, window=self.gate.window)
+        return reference_of(self.limit, self.gate)
 
     @property
     def tolerate(self) -> float:

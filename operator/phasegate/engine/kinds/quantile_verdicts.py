@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -376,7 +375,6 @@ class Reading:
         trial: Trial | None,
     ) -> CheckVerdict:
         counts = self.view.counts(line, pair.candidate, pair.baseline)
-        worst = None if trial is None else trial.onset.worst()
         return CheckVerdict(
             check=self.spec.name,
             metric=self.spec.metric,
@@ -391,8 +389,8 @@ class Reading:
             baseline_bad=counts.baseline_bad,
             baseline_total=counts.baseline_total,
             limit=None if self.spec.reference is None else self.spec.reference.value,
-            since=worst.since if worst is not None and worst.evidence > 0 else None,
-            odds=None if trial is None else math.exp(min(trial.log_e(), 700.0)),
+            since=None if trial is None else trial.since,
+            odds=None if trial is None else trial.odds,
         )
 
 

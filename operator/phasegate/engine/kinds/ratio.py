@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from phasegate.engine.deadlines import Pending
 from phasegate.engine.eprocess import Clearance
-from phasegate.engine.kinds.base import Bound
+from phasegate.engine.kinds.base import Bound, level_of, reference_of
 from phasegate.engine.samples import Arm
 from phasegate.engine.selectors import Selector
 from phasegate.engine.trial import Trial
@@ -68,16 +68,12 @@ class RatioCheck:
     @property
     def level(self) -> CheckLevel:
         """The most that the rate may do. The ratio to the baseline always takes back."""
-        if self.limit is not None:
-            return "rollback"
-        return "gate" if self.gate is not None else "info"
+        return level_of(self.limit, self.gate)
 
     @property
     def reference(self) -> Bound | None:
         """The rate that is tested: the rollback level, else where the gate ends."""
-        if self.limit is not None or self.gate is None:
-            return self.limit
-        return Bound(self.gate.value, above=True, window=self.gate.window)
+        return reference_of(self.limit, self.gate)
 
     def selectors(self) -> tuple[Selector, ...]:
         """Series that must be fetched."""

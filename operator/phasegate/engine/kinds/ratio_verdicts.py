@@ -309,7 +309,6 @@ class Reading:
         self, reason: Reason, text: str, verdict: Verdict, counts: Counts, trial: Trial | None
     ) -> CheckVerdict:
         rate = counts.rate
-        suspect = trial is not None and trial.onset.worst().evidence > 0
         return CheckVerdict(
             check=self.spec.name,
             metric=self.spec.metric,
@@ -324,6 +323,6 @@ class Reading:
             baseline_bad=counts.baseline_bad,
             baseline_total=counts.baseline_total,
             limit=self._own(self.spec.reference),
-            since=trial.onset.worst().since if trial is not None and suspect else None,
-            odds=None if trial is None else math.exp(min(trial.log_e(), 700.0)),
+            since=None if trial is None else trial.since,
+            odds=None if trial is None else trial.odds,
         )
