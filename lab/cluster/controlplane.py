@@ -69,6 +69,7 @@ def controller_manager(parts: Parts, identity: Identity, state: State) -> Spec:
         f"--service-account-private-key-file={identity.service_account_key}",
         f"--root-ca-file={identity.ca}",
         "--controllers=*,-node-ipam-controller,-node-lifecycle-controller",
+        "--horizontal-pod-autoscaler-sync-period=2s",
         "--concurrent-deployment-syncs=10",
         "--concurrent-endpoint-syncs=10",
         "--concurrent-service-endpoint-syncs=10",

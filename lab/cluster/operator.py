@@ -19,7 +19,6 @@ from lab.cluster.prometheus import URL as PROMETHEUS_URL
 from lab.errors import LabError
 from lab.node.client import ApiClient, ApiError
 from lab.paths import State, checkout
-from lab.sandbox.network import MAIN_ADDRESS
 
 NAMESPACE, ACCOUNT = "phasegate-system", "phasegate"
 # What the checkout ships for a cluster, in the order in which it is applied.
@@ -106,8 +105,8 @@ async def log_in(client: ApiClient, identity: Identity, state: State) -> Path:
 
 
 def metrics_address(replica: int) -> str:
-    """Where replica 0, 1, … serves /metrics, /healthz and /readyz."""
-    return f"{MAIN_ADDRESS}:{_FIRST_METRICS_PORT + replica}"
+    """Where replica 0, 1, … serves /metrics, /healthz and /readyz: to all, as it is loopback."""
+    return f"127.0.0.1:{_FIRST_METRICS_PORT + replica}"
 
 
 def name(replica: int) -> str:

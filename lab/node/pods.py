@@ -59,6 +59,8 @@ class PodWorker:
     def update(self, pod: Json) -> None:
         """Take note of the pod's newest state."""
         self._pod = pod
+        if pod["spec"].get("readinessGates"):
+            self._dirty.set()  # somebody else decides, too, whether it is ready
         if "deletionTimestamp" in pod["metadata"]:
             self._deleted.set()
 

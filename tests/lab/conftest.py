@@ -25,6 +25,14 @@ def lab() -> Lab:
     return Lab.shared(f"test-{owner}", owner, forwards)
 
 
+@pytest.fixture(scope="session")
+def quiet_lab() -> Iterator[Lab]:
+    """A whole lab of this run's own in which no operator runs."""
+    forwards = ("0:apiserver", "0:gateway", "0:prometheus")
+    with Lab.up(f"quiet-{os.getpid()}", forwards=forwards) as lab:
+        yield lab
+
+
 @pytest.fixture
 def namespace(lab: Lab) -> Iterator[str]:
     """A namespace of the test's own, deleted afterwards (without waiting for it)."""
@@ -40,15 +48,3 @@ def fragile() -> Iterator[Lab]:
     with Lab.up(f"fragile-{os.getpid()}") as lab:
         lab.start_operator()
         yield lab
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """kopf, stopped while it still lists, leaves its sockets to the garbage collector.
-
-    Which test that happens in is chance, so no test on the lab fails for it; those without a
-    cluster stay strict.
-    """
-    leftover = "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
-    for item in items:
-        if item.get_closest_marker("lab") is not None:
-            item.add_marker(pytest.mark.filterwarnings(leftover))

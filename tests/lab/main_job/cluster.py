@@ -42,6 +42,7 @@ _KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "gatewayclasses": ("gateway.networking.k8s.io/v1", "GatewayClass"),
         "gateways": ("gateway.networking.k8s.io/v1", "Gateway"),
         "httproutes": ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+        "horizontalpodautoscalers": ("autoscaling/v2", "HorizontalPodAutoscaler"),
         "roles": ("rbac.authorization.k8s.io/v1", "Role"),
         "rolebindings": ("rbac.authorization.k8s.io/v1", "RoleBinding"),
         "selfsubjectaccessreviews": ("authorization.k8s.io/v1", "SelfSubjectAccessReview"),
