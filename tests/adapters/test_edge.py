@@ -1,17 +1,14 @@
-"""Which agents an event concerns. Watching itself is tested on a real API server."""
+"""Which agents an object concerns. Watching is tested in test_watching.py and on a real API server."""
 
 from __future__ import annotations
 
-import asyncio
-from itertools import islice
 from typing import Any
 
 import pytest
-from phasegate.adapters.access import Access
-from phasegate.adapters.edge import Backoffs, Edge, References, settings
-from phasegate.control.ports import Key
-
-from tests.control.fakes import settle
+from phasegate.adapters.edge import Edge, References, scopes
+from phasegate.adapters.kinds import HTTP_ROUTE
+from phasegate.control import kinds
+from phasegate.control.ports import Key, Kind
 
 SUPPORT, SALES = Key("shop", "support"), Key("shop", "sales")
 OURS = {"app.kubernetes.io/managed-by": "phasegate", "phasegate.dev/agent": "support"}
@@ -21,100 +18,85 @@ class Watched:
     def __init__(self) -> None:
         self.references = References()
         self.keys: list[Key] = []
-        self.relisted = asyncio.Event()
-        self.relists = 0
-        self.edge = Edge(
-            Access(), self.references, self.keys.append, self._relist, relist_delay=0.0
-        )
-
-    def _relist(self) -> None:
-        self.relists += 1
-        self.relisted.set()
+        self.edge = Edge(self.references, self.keys.append)
 
     def see(
         self,
-        kind: str,
+        kind: Kind,
         name: str,
-        event: str | None = "MODIFIED",
         namespace: str = "shop",
         labels: dict[str, str] | None = None,
         **body: Any,
     ) -> list[Key]:
-        """The keys that one event brings."""
-        metadata: dict[str, Any] = {"namespace": namespace, "name": name, "uid": f"{kind}/{name}"}
+        """The keys that one change brings."""
+        metadata: dict[str, Any] = {"namespace": namespace, "name": name}
         if labels is not None:
             metadata["labels"] = labels
         self.keys.clear()
-        self.edge.happened(kind, {"type": event, "object": {"metadata": metadata, **body}})
+        self.edge.happened(kind, {"metadata": metadata, **body})
         return sorted(self.keys)
 
 
-@pytest.mark.parametrize("event", [None, "ADDED", "MODIFIED", "DELETED"])
-async def test_an_agent_is_its_own_key(event: str | None) -> None:
-    assert Watched().see("agentdeployments", "support", event) == [SUPPORT]
+def test_an_agent_is_its_own_key() -> None:
+    assert Watched().see(kinds.AGENT_DEPLOYMENT, "support") == [SUPPORT]
 
 
-@pytest.mark.parametrize("kind", ["deployments", "services", "httproutes", "configmaps"])
-async def test_a_child_belongs_to_the_agent_of_its_label(kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kinds.DEPLOYMENT,
+        kinds.SERVICE,
+        HTTP_ROUTE,
+        kinds.CONFIG_MAP,
+        kinds.CONTROLLER_REVISION,
+        kinds.AGENT_ROLLOUT,
+    ],
+    ids=lambda kind: kind.plural,
+)
+def test_a_child_belongs_to_the_agent_of_its_label(kind: Kind) -> None:
     watched = Watched()
     assert watched.see(kind, "support-aaaaaaaaaa", labels=OURS) == [SUPPORT]
     assert watched.see(kind, "foreign", labels={"phasegate.dev/agent": "support"}) == []
     assert watched.see(kind, "foreign") == []
 
 
-async def test_an_action_concerns_the_agent_it_names() -> None:
+def test_an_action_concerns_the_agent_it_names() -> None:
     watched = Watched()
-    assert watched.see("rolloutactions", "a", spec={"agent": "support"}) == [SUPPORT]
-    assert watched.see("rolloutactions", "b", spec={"agent": 5}) == []
-    assert watched.see("rolloutactions", "c") == []
+    assert watched.see(kinds.ROLLOUT_ACTION, "a", spec={"agent": "support"}) == [SUPPORT]
+    assert watched.see(kinds.ROLLOUT_ACTION, "b", spec={"agent": 5}) == []
+    assert watched.see(kinds.ROLLOUT_ACTION, "c") == []
 
 
-async def test_policies_and_config_maps_concern_who_uses_them() -> None:
+def test_policies_and_config_maps_concern_who_uses_them() -> None:
     watched = Watched()
     watched.references.set(SUPPORT, "strict", ["prompt"])
     watched.references.set(SALES, "strict")
-    assert watched.see("rollbackpolicies", "strict") == [SALES, SUPPORT]
-    assert watched.see("configmaps", "prompt") == [SUPPORT]
-    assert watched.see("rollbackpolicies", "strict", namespace="other") == []
-    assert watched.see("configmaps", "strict") == []
+    assert watched.see(kinds.ROLLBACK_POLICY, "strict") == [SALES, SUPPORT]
+    assert watched.see(kinds.CONFIG_MAP, "prompt") == [SUPPORT]
+    assert watched.see(kinds.ROLLBACK_POLICY, "strict", namespace="other") == []
+    assert watched.see(kinds.CONFIG_MAP, "strict") == []
 
 
-async def test_references_follow_the_agent() -> None:
+def test_references_follow_the_agent() -> None:
     watched = Watched()
     watched.references.set(SUPPORT, "strict", ["prompt"])
     watched.references.set(SUPPORT, "loose", ["prompt"])
-    assert watched.see("rollbackpolicies", "strict") == []
-    assert watched.see("rollbackpolicies", "loose") == [SUPPORT]
+    assert watched.see(kinds.ROLLBACK_POLICY, "strict") == []
+    assert watched.see(kinds.ROLLBACK_POLICY, "loose") == [SUPPORT]
     watched.references.forget(SUPPORT)
-    assert watched.see("rollbackpolicies", "loose") == []
-    assert watched.see("configmaps", "prompt") == []
+    assert watched.see(kinds.ROLLBACK_POLICY, "loose") == []
+    assert watched.see(kinds.CONFIG_MAP, "prompt") == []
 
 
-async def test_a_second_listing_asks_for_a_look_at_everything_once() -> None:
-    watched = Watched()
-    for name in ("support", "sales"):
-        watched.see("agentdeployments", name, None)
-    for name in ("support", "sales"):
-        watched.see("agentdeployments", name, None)
-    await watched.relisted.wait()
-    assert watched.relists == 1
+def test_each_namespace_is_watched_by_itself_or_all_together() -> None:
+    everywhere, some = scopes(), scopes(["shop", "bank"])
+    assert {scope.namespace for scope in everywhere} == {None}
+    assert len(some) == 2 * len(everywhere)
+    assert {scope.namespace for scope in some} == {"shop", "bank"}
 
 
-async def test_the_first_listing_does_not() -> None:
-    watched = Watched()
-    watched.see("agentdeployments", "support", None)
-    watched.see("agentdeployments", "support", "DELETED")
-    watched.see("agentdeployments", "support", None)
-    await settle()
-    assert watched.relists == 0
-
-
-def test_kopf_waits_for_the_api_server_for_ever_but_never_long() -> None:
-    backoffs = list(islice(Backoffs(), 1000))
-    assert backoffs[:5] == [1, 2, 5, 10, 30]
-    assert max(backoffs) == 30
-
-
-def test_kopf_posts_and_scans_nothing() -> None:
-    assert not settings().posting.enabled
-    assert settings().scanning.disabled
+def test_nobody_elses_config_maps_are_held_and_none_is_watched_twice() -> None:
+    config_maps = [scope for scope in scopes() if scope.kind == kinds.CONFIG_MAP]
+    for labels in ({}, OURS):
+        holding = [scope for scope in config_maps if scope.holds(labels)]
+        assert [scope.metadata_only for scope in holding] == [not labels]

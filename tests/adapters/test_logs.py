@@ -24,7 +24,7 @@ def lines(form: logs.Format) -> list[str]:
     logger = logging.getLogger("phasegate.test")
     logger.info("rolled %s", "back", extra={"agent": "support", "seconds": 0.5, "why": "5 % bad"})
     logger.debug("too small to tell")
-    logging.getLogger("kopf.objects").info("Handler succeeded")
+    logging.getLogger("httpx").info("HTTP Request: POST")
     try:
         raise ValueError("boom")
     except ValueError:
@@ -46,3 +46,13 @@ def test_text_has_quoted_key_value_pairs_after_the_message() -> None:
     assert first.endswith('info phasegate.test rolled back agent=support seconds=0.5 why="5 % bad"')
     assert rest[0].endswith("error phasegate.test failed")
     assert rest[-1] == "ValueError: boom"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_users_write_stays_in_its_line_and_steers_no_terminal(form: logs.Format) -> None:
+    stream = io.StringIO()
+    logs.set_up(form, "INFO", stream)
+    forged = "fine\n2026-01-01 error phasegate forged \x1b[2J \u202e\u2028"
+    logging.getLogger("phasegate").info(forged, extra={"reason": f"by\x1b[31m{forged}"})
+    (line,) = stream.getvalue().splitlines()
+    assert line.isprintable()

@@ -7,6 +7,7 @@ from typing import Final
 from phasegate.control import kinds
 from phasegate.control.lease import LEASE
 from phasegate.control.ports import Kind
+from phasegate.control.rights import OWN_ACCESS_REVIEW
 
 _GATEWAY_API: Final = "gateway.networking.k8s.io/v1"
 
@@ -14,6 +15,10 @@ HTTP_ROUTE: Final = Kind(_GATEWAY_API, "HTTPRoute", "httproutes")
 GATEWAY: Final = Kind(_GATEWAY_API, "Gateway", "gateways")
 GATEWAY_CLASS: Final = Kind(_GATEWAY_API, "GatewayClass", "gatewayclasses")
 EVENT: Final = Kind("events.k8s.io/v1", "Event", "events")
+TOKEN_REVIEW: Final = Kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
+SUBJECT_ACCESS_REVIEW: Final = Kind(
+    "authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews"
+)
 
 WRITTEN: Final[tuple[Kind, ...]] = (
     kinds.AGENT_DEPLOYMENT,
@@ -27,5 +32,8 @@ WRITTEN: Final[tuple[Kind, ...]] = (
     HTTP_ROUTE,
     LEASE,
     EVENT,
+    TOKEN_REVIEW,
+    SUBJECT_ACCESS_REVIEW,
+    OWN_ACCESS_REVIEW,
 )
 """Kinds that are created or applied: a manifest names its kind, a URL needs the plural."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,7 +18,16 @@ from kubernetes.aio.config import ConfigException
 
 from phasegate.adapters import kinds
 from phasegate.adapters.access import Access
-from phasegate.api.errors import ClusterError, ConfigError, Conflict, NotFound, Refused
+from phasegate.api.errors import (
+    ClusterError,
+    ConfigError,
+    Conflict,
+    Fenced,
+    NotFound,
+    Refused,
+    Throttled,
+)
+from phasegate.control.fence import Fence
 from phasegate.control.ports import Kind, Manifest
 
 FIELD_MANAGER: Final = "phasegate"
@@ -24,7 +35,10 @@ PAGE: Final = 500
 """Objects per page of a list, so that neither side holds a large answer at once."""
 
 _JSON: Final = "application/json"
-_APPLY: Final = "application/apply-patch+yaml"
+_APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
+"""With the charset the client sends a body as it is given."""
+_ESCAPED: Final = re.compile("[\\x7f-\\uffff]")
+"""What YAML does not take literally, and all else that it takes as an escape of four digits."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
 _BAD_PATCH: Final = "the server rejected our request due to an error in our request"
@@ -43,7 +57,10 @@ _ERRORS: Final[Mapping[int, type[ClusterError]]] = MappingProxyType(
 )
 
 OnCall = Callable[[str, str], None]
-"""Told of every call: HTTP verb, and status code or ``timeout`` or ``unreachable``."""
+"""Told of every call: HTTP verb, and status code or ``timeout``, ``unreachable``, ``fenced``."""
+
+OnDate = Callable[[str, float], None]
+"""Told of every answer: its ``Date`` header, and how many seconds the exchange took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +90,14 @@ class KubernetesCluster:
         *,
         deadline: float = 5.0,
         on_call: OnCall | None = None,
+        on_date: OnDate | None = None,
         known: Iterable[Kind] = kinds.WRITTEN,
     ) -> None:
         self._access = access
         self._client = client
         self._deadline = deadline
         self._on_call = on_call or (lambda verb, code: None)
+        self._on_date = on_date or (lambda date, took: None)
         self._plurals = {(kind.api_version, kind.kind): kind.plural for kind in known}
 
     @classmethod
@@ -89,10 +108,15 @@ class KubernetesCluster:
         connections: int = 32,
         deadline: float = 5.0,
         on_call: OnCall | None = None,
+        on_date: OnDate | None = None,
+        fence: Fence | None = None,
     ) -> KubernetesCluster:
-        """A cluster with `connections` of its own: urgent writes use a second one. ConfigError."""
-        client = await access.client(connections)
-        return cls(access, client, deadline=deadline, on_call=on_call)
+        """A cluster with `connections` of its own: urgent writes use a second one. ConfigError.
+
+        Writes are sent only while `fence` lets them pass (all, if there is none).
+        """
+        client = await access.client(connections, fence)
+        return cls(access, client, deadline=deadline, on_call=on_call, on_date=on_date)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -141,7 +165,7 @@ class KubernetesCluster:
         if dry_run:
             query["dryRun"] = "All"
         path = self._path_of(manifest, named=True)
-        return await self._call(_Request("PATCH", path, query, dict(manifest), _APPLY))
+        return await self._call(_Request("PATCH", path, query, _yaml(manifest), _APPLY))
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create; raises Conflict if it exists."""
@@ -222,14 +246,16 @@ class KubernetesCluster:
         return _path(Kind(api_version, kind, plural), metadata.get("namespace"), name)
 
     async def _call(self, request: _Request) -> dict[str, Any]:
-        status, body = await self._send(request)
+        status, body, pause = await self._send(request)
         if status == 401:  # rotated credentials: read them again, once
             await self._sign_in_again()
-            status, body = await self._send(request)
+            status, body, pause = await self._send(request)
         answer = _parse(body)
         if 200 <= status < 300:
             return answer
         words = str(answer.get("message") or f"{request.verb} {request.path}: HTTP {status}")
+        if status in (429, 503) and pause is not None:
+            raise Throttled(words, pause)
         if status == 500 and words.startswith(_BAD_SHAPE):
             raise Refused(words)  # unknown field, wrong type or value: no fault of the server's
         raise _ERRORS.get(status, ClusterError)(words)
@@ -242,11 +268,12 @@ class KubernetesCluster:
         self._client.configuration.api_key = fresh.api_key
         self._client.configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
 
-    async def _send(self, request: _Request) -> tuple[int, bytes]:
+    async def _send(self, request: _Request) -> tuple[int, bytes, float | None]:
+        """Status, body, and for how many seconds it asks to be left alone."""
         what = f"{request.verb} {request.path}"
         try:
             async with asyncio.timeout(self._deadline):
-                status, body = await self._exchange(request)
+                status, body, pause = await self._exchange(request)
         except TimeoutError as error:
             self._on_call(request.verb, "timeout")
             raise ClusterError(
@@ -255,13 +282,17 @@ class KubernetesCluster:
         except (aiohttp.ClientError, OSError, ConfigException) as error:
             self._on_call(request.verb, "unreachable")
             raise ClusterError(f"Cannot reach the API server ({what}): {error}") from error
+        except Fenced:
+            self._on_call(request.verb, "fenced")
+            raise
         self._on_call(request.verb, str(status))
-        return status, body
+        return status, body, pause
 
-    async def _exchange(self, request: _Request) -> tuple[int, bytes]:
+    async def _exchange(self, request: _Request) -> tuple[int, bytes, float | None]:
         configuration = self._client.configuration
         headers = {"Accept": _JSON, "Content-Type": request.content_type}
         headers["User-Agent"] = FIELD_MANAGER
+        began = time.clock_gettime(time.CLOCK_BOOTTIME)
         token = await configuration.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token
@@ -273,13 +304,23 @@ class KubernetesCluster:
             # The client's own default is five minutes; ours is around the whole exchange.
             _request_timeout=aiohttp.ClientTimeout(total=self._deadline),
         )
-        return int(response.status), bytes(await response.read())  # type: ignore[no-untyped-call]
+        body = bytes(await response.read())  # type: ignore[no-untyped-call]
+        took = time.clock_gettime(time.CLOCK_BOOTTIME) - began
+        self._on_date(str(response.headers.get("Date", "")), took)
+        pause = str(response.headers.get("Retry-After", ""))
+        return int(response.status), body, float(pause) if pause.isdecimal() else None
 
 
 def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
     root = f"/apis/{kind.api_version}" if "/" in kind.api_version else f"/api/{kind.api_version}"
     scope = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
     return f"{root}{scope}/{kind.plural}" + (f"/{quote(name, safe='')}" if name else "")
+
+
+def _yaml(manifest: Manifest) -> bytes:
+    """JSON that is YAML as well: an apply is read as such, and YAML knows no surrogate pairs."""
+    text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":"))
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def _parse(body: bytes) -> dict[str, Any]:

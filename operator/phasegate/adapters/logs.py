@@ -35,7 +35,8 @@ class JsonFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """`record` as JSON."""
-        return json.dumps(dict(self.fields(record)), default=str, ensure_ascii=False)
+        text = json.dumps(dict(self.fields(record)), default=str, ensure_ascii=False)
+        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 class TextFormatter(_Formatter):
@@ -45,7 +46,7 @@ class TextFormatter(_Formatter):
         """`record` as text."""
         fields = dict(self.fields(record))
         traceback = fields.pop("traceback", None)
-        head = [str(fields.pop(key)) for key in ("time", "level", "logger", "message")]
+        head = [_escaped(str(fields.pop(key))) for key in ("time", "level", "logger", "message")]
         line = " ".join([*head, *(f"{key}={_quoted(value)}" for key, value in fields.items())])
         return line if traceback is None else f"{line}\n{traceback}"
 
@@ -53,8 +54,7 @@ class TextFormatter(_Formatter):
 def set_up(form: Format, level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send every record of this process to `stream` (standard error); replaces what was set up.
 
-    The watcher tells of each event it handles and the HTTP client of each request: only their
-    warnings are let through.
+    HTTP clients tell of each request: only their warnings are let through.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
@@ -63,13 +63,18 @@ def set_up(form: Format, level: str = "INFO", stream: TextIO | None = None) -> N
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    for noisy in ("kopf", "httpx", "httpcore", "aiohttp.access", "asyncio"):
+    for noisy in ("httpx", "httpcore", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    # It warns that it leaves the signals alone, as it should.
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
 
 def _quoted(value: Any) -> str:
-    text = str(value)
+    text = _escaped(str(value))
     plain = text and not any(c.isspace() or c in '"=' for c in text)
     return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _escaped(text: str) -> str:
+    """On one line: what users wrote must not look like a record of ours, nor steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,30 +16,31 @@ import click
 
 from phasegate.adapters import logs
 from phasegate.adapters.access import Access
-from phasegate.adapters.clock import SystemClock
 from phasegate.adapters.config import OperatorConfig, load_config
-from phasegate.adapters.edge import Edge, References
 from phasegate.adapters.garbage import collect_rarely
 from phasegate.adapters.kubernetes import KubernetesCluster
-from phasegate.adapters.prometheus import PrometheusProvider
-from phasegate.adapters.recorder import EventRecorder
-from phasegate.adapters.routers.gatewayapi import GatewayApiRouter
-from phasegate.adapters.telemetry import StatusServer, Telemetry
+from phasegate.adapters.mirror import Scope
+from phasegate.adapters.server_clock import ServerClock
+from phasegate.adapters.streams import ApiStreams
+from phasegate.adapters.telemetry import Telemetry
 from phasegate.api.errors import ClusterError, ConfigError, NotFound
-from phasegate.control.evidence_store import EvidenceStore
-from phasegate.control.execute import Executor
-from phasegate.control.foretelling import Foreteller
+from phasegate.cli.endpoint import Endpoint, serving
+from phasegate.cli.parts import Connections, Parts, Setting
+from phasegate.control.fence import Fence
+from phasegate.control.kinds import AGENT_DEPLOYMENT
 from phasegate.control.lease import Elector, LeaseSettings
-from phasegate.control.observe import Observer
-from phasegate.control.ports import Key
-from phasegate.control.prices import PriceBook
-from phasegate.control.queue import WorkQueue
-from phasegate.control.reconcile import Reconciler
-from phasegate.control.resync import list_keys, resync
-from phasegate.control.sampler import Sampler
-from phasegate.rollout.observed import Settings
+from phasegate.control.rights import (
+    AGENT_RIGHTS,
+    CLUSTER_RIGHTS,
+    RightsCheck,
+    endpoint_rights,
+    lease_rights,
+    price_right,
+)
 
-URGENT_CONNECTIONS: Final = 4
+CONNECTIONS: Final = 32
+URGENT_CONNECTIONS: Final = 8
+REVIEW_CONNECTIONS: Final = 2
 START_RETRY: Final = 1.0
 """Seconds between looks at an API server that does not answer yet."""
 
@@ -58,8 +57,7 @@ class Options:
     config: OperatorConfig
     namespaces: tuple[str, ...]
     workers: int
-    host: str
-    port: int
+    endpoint: Endpoint
     lease: LeaseSettings | None
     identity: str
 
@@ -71,55 +69,77 @@ class Operator:
     options: Options
     cluster: KubernetesCluster
     urgent: KubernetesCluster
+    reviews: KubernetesCluster
+    streams: ApiStreams
     telemetry: Telemetry
-    clock: SystemClock = field(default_factory=SystemClock)
+    clock: ServerClock
+    elector: Elector | None
     trouble: str | None = None
     """Why this process should be restarted."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, options: Options) -> Any:
-        """Connect; closes the connections at the end."""
-        telemetry = Telemetry()
-        cluster = await KubernetesCluster.connect(options.access, on_call=telemetry.called)
-        urgent = await KubernetesCluster.connect(
-            options.access, connections=URGENT_CONNECTIONS, on_call=telemetry.called
-        )
-        try:
-            yield cls(options, cluster, urgent, telemetry)
-        finally:
-            await cluster.close()
-            await urgent.close()
+        """Connect; closes the connections at the end.
+
+        Only the election and questions about rights are not fenced: each has connections of its own.
+        """
+        telemetry, clock, elector = Telemetry(), ServerClock(), None
+        telemetry.watch_clock(lambda: clock.ahead)
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def connect(connections: int, fence: Fence | None) -> KubernetesCluster:
+                cluster = await KubernetesCluster.connect(
+                    options.access,
+                    connections=connections,
+                    on_call=telemetry.called,
+                    on_date=clock.heard,
+                    fence=fence,
+                )
+                stack.push_async_callback(cluster.close)
+                return cluster
+
+            if options.lease is not None:
+                elector = Elector(await connect(2, None), clock, options.lease)
+            cluster = await connect(CONNECTIONS, elector)
+            urgent = await connect(URGENT_CONNECTIONS, elector)
+            reviews = await connect(REVIEW_CONNECTIONS, None)
+            streams = await ApiStreams.connect(options.access)
+            stack.push_async_callback(streams.close)
+            yield cls(options, cluster, urgent, reviews, streams, telemetry, clock, elector)
 
     async def run(self) -> None:
         """Serve the probes, become the leader, act until that ends."""
-        lease = self.options.lease
-        elector = Elector(self.urgent, self.clock, lease) if lease is not None else None
+        elector = self.elector
         if elector is not None:
             self.telemetry.watch_leadership(lambda: elector.leading)
-        server = StatusServer(
-            self.telemetry, healthy=lambda: self.trouble, ready=lambda: self.trouble
+        ways = (self.telemetry, self.reviews, lambda: self.trouble, self._rights())
+        async with serving(self.options.endpoint, *ways):
+            try:
+                await self._installed()
+                await self._act(elector)
+            finally:
+                if elector is not None:
+                    await elector.release()
+
+    def _rights(self) -> RightsCheck:
+        lease, prices = self.options.lease, self.options.config.prices
+        rights = (
+            *AGENT_RIGHTS,
+            *CLUSTER_RIGHTS,
+            *(endpoint_rights() if self.options.endpoint.guarded else ()),
+            *(lease_rights(lease.name) if lease is not None else ()),
+            *((price_right(prices.namespace, prices.name),) if prices is not None else ()),
         )
-        try:
-            await server.start(self.options.host, self.options.port)
-        except OSError as error:
-            where = f"{self.options.host}:{self.options.port}"
-            raise ConfigError(f"cannot listen on {where}: {error.strerror}") from error
-        try:
-            await self._installed()
-            if elector is not None:
-                await elector.acquire()
-            await self._lead(elector)
-        finally:
-            if elector is not None:
-                await elector.release()
-            await server.stop()
+        where = lease.namespace if lease is not None else ""
+        return RightsCheck(self.reviews, self.clock, rights, self._namespaces(), where)
 
     async def _installed(self) -> None:
-        """Wait for the API server; kopf would not notice that the kinds are missing."""
+        """Wait for the API server; without its kinds this process is of no use."""
         while True:
             try:
-                await list_keys(self.cluster, self._namespaces())
+                for namespace in self._namespaces():
+                    await self.streams.page(Scope(AGENT_DEPLOYMENT, namespace), limit=1)
             except NotFound as error:
                 raise ConfigError(
                     f"the API server does not know Phasegate's kinds ({error}): "
@@ -132,123 +152,30 @@ class Operator:
                 self.trouble = None
                 return
 
-    def _prices(self) -> PriceBook | None:
-        where = self.options.config.prices
-        if where is None:
-            return None
-        return PriceBook(self.cluster, self.clock, where.namespace, where.name, where.key)
-
-    async def _lead(self, elector: Elector | None) -> None:
-        """Everything a leader does, until one part ends."""
-        config, telemetry = self.options.config, self.telemetry
-        queue = WorkQueue[Key](self.clock, random.random)
-        telemetry.watch_queue(lambda: len(queue))
-        evidence = EvidenceStore(self.clock)
-        references = References()
-        router = GatewayApiRouter(self.cluster, urgent=self.urgent, configured=config.features())
-        recorder = EventRecorder(
-            self.cluster,
-            self.options.identity,
-            on_announced=telemetry.announced,
-            on_dropped=telemetry.event_dropped,
-        )
-        refresh = config.refresh.rollout
-        providers = {
-            name: PrometheusProvider.connect(name, provider)
-            for name, provider in config.providers.items()
-        }
-        foreteller = Foreteller(providers, queue, self.clock)
-        observer = Observer(
-            self.cluster, router, self.clock, references, self._prices(), foreteller
-        )
-        executor = Executor(
-            self.cluster,
-            router,
-            recorder,
-            self.clock,
-            refresh=refresh.total_seconds(),
-            on_taken_back=telemetry.safe,
-        )
-        reconciler = Reconciler(
-            observer,
-            executor,
-            evidence,
-            queue,
-            self.clock,
-            Settings(refresh=refresh),
-            telemetry.reconciled,
-        )
-        sampler = Sampler(
-            providers,
-            evidence,
-            queue,
-            self.clock,
-            tick=config.refresh.tick.total_seconds(),
-            on_error=telemetry.provider_failed,
-        )
-
-        async def everything() -> None:
-            for key in await list_keys(self.cluster, self._namespaces()):
-                queue.add(key)
-
-        relists = _Latest(everything)
-        edge = Edge(
-            self.options.access,
-            references,
-            queue.add,
-            relists.start,
-            namespaces=self.options.namespaces,
-        )
-        parts: list[Coroutine[Any, Any, None]] = [
-            edge.run(),
-            queue.run(),
-            sampler.run(),
-            foreteller.run(),
-            recorder.run(),
-            resync(
-                self.cluster,
-                queue,
-                self.clock,
-                reconciler.known,
-                random.random,
-                self._namespaces(),
-            ),
-            reconciler.work(urgent_only=True),
-            *(reconciler.work() for _ in range(self.options.workers)),
-        ]
-        if elector is not None:
-            parts.append(_hold(elector))
+    async def _act(self, elector: Elector | None) -> None:
+        """Watch, stand by until this process leads, then lead until one part ends."""
+        options = self.options
+        setting = Setting(options.config, options.namespaces, options.workers, options.identity)
+        connections = Connections(self.cluster, self.urgent, self.streams)
+        parts = Parts(setting, connections, self.telemetry, self.clock)
         try:
             async with asyncio.TaskGroup() as group:
-                for part in parts:
+                for part in parts.watch():
+                    group.create_task(part)
+                if elector is not None:
+                    standby = group.create_task(parts.stand_by())
+                    await elector.acquire()
+                    group.create_task(_hold(elector))
+                    standby.cancel()
+                    await asyncio.wait({standby})
+                await parts.synced()
+                for part in parts.lead():
                     group.create_task(part)
         finally:
-            relists.cancel()
-            for provider in providers.values():
-                await provider.close()
+            await parts.close()
 
     def _namespaces(self) -> tuple[str | None, ...]:
         return self.options.namespaces or (None,)
-
-
-class _Latest:
-    """Runs a coroutine function in the background, one run at a time; a failure waits for resync."""
-
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._work = work
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._quietly())
-
-    def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _quietly(self) -> None:
-        with contextlib.suppress(ClusterError):
-            await self._work()
 
 
 async def _hold(elector: Elector) -> None:
@@ -301,8 +228,10 @@ def _first_cause(error: BaseException) -> BaseException:
 @click.option("--context", help="Context of the kubeconfig.")
 @click.option("--config", type=click.Path(path_type=Path), help="Providers and routers (YAML).")
 @click.option("--namespace", "namespaces", multiple=True, help="Only these; all if left out.")
-@click.option("--workers", default=8, show_default=True, type=click.IntRange(1, 64))
+@click.option("--workers", default=16, show_default=True, type=click.IntRange(1, 64))
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="Metrics and probes.")
+@click.option("--tls-certificate", type=click.Path(path_type=Path), help="To serve HTTPS (PEM).")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
 @click.option("--lease-namespace", default="phasegate-system", show_default=True)
 @click.option("--lease/--no-lease", default=True, show_default=True, help="Elect a leader first.")
 @click.option("--identity", default=socket.gethostname, help="Name in the Lease and in events.")
@@ -322,6 +251,8 @@ def operator(  # noqa: PLR0913, PLR0917 (one argument an option)
     namespaces: tuple[str, ...],
     workers: int,
     listen: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
     lease_namespace: str,
     lease: bool,
     identity: str,
@@ -331,15 +262,15 @@ def operator(  # noqa: PLR0913, PLR0917 (one argument an option)
     """Run the operator. Every option is also an environment variable (PHASEGATE_LISTEN and so on)."""
     logs.set_up(log_format, log_level)
     collect_rarely()
-    host, port = _address(listen)
+    if (tls_certificate is None) != (tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key: give both or neither")
     unique = f"{identity}_{os.getpid()}_{uuid.uuid4().hex[:6]}"
     options = Options(
         access=Access(kubeconfig, context),
         config=load_config(config) if config is not None else OperatorConfig(),
         namespaces=namespaces,
         workers=workers,
-        host=host,
-        port=port,
+        endpoint=Endpoint(*_address(listen), tls_certificate, tls_key),
         lease=LeaseSettings(lease_namespace, "phasegate", unique) if lease else None,
         identity=identity,
     )

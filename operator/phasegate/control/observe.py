@@ -1,4 +1,7 @@
-"""What is: one immutable value, read live and in parallel. Nothing cached decides about traffic."""
+"""What is: one immutable value, read in parallel; live where a candidate is to be given traffic.
+
+What the reader remembers may hold traffic or take it back.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from phasegate.api.agentdeployment import AgentDeploymentSpec
-from phasegate.api.agentrollout import AgentRolloutStatus
+from phasegate.api.agentdeployment import AgentDeploymentSpec, AgentDeploymentStatus
 from phasegate.api.base import Meta
-from phasegate.api.errors import InvalidSpec, NotFound, Refused
+from phasegate.api.errors import ClusterError, InvalidSpec, NotFound, Refused
 from phasegate.api.rollbackpolicy import RollbackPolicySpec
 from phasegate.control import kinds
 from phasegate.control.admission import UNKNOWN, IdentityCheck
@@ -20,24 +22,36 @@ from phasegate.control.parse import (
     actions_of,
     agent_status,
     explain,
-    lacks_pods,
     meta_of,
-    owned_by,
     spec_of,
-    status_of,
     workloads_of,
 )
-from phasegate.control.ports import Clock, Cluster, Key, Kind, Manifest, References, Router
+from phasegate.control.ports import Clock, Cluster, Key, Manifest, References, Router
 from phasegate.control.prices import PriceBook
+from phasegate.control.reads import (
+    LiveChildren,
+    Reads,
+    actions_about,
+    children_of,
+    config_maps_of,
+    find,
+    pods_of,
+    rollout_of,
+    taken,
+)
+from phasegate.control.records import history_matters, records_of
 from phasegate.engine.compiling import compile_checks
 from phasegate.rollout import manifests, revision
 from phasegate.rollout.judging import compile_context
-from phasegate.rollout.labels import AGENT, REVISION, agent_selector
-from phasegate.rollout.observed import Observed, PolicySeen, Revision
+from phasegate.rollout.keeping import in_force
+from phasegate.rollout.labels import REVISION
+from phasegate.rollout.observed import Observed, PolicySeen, RecordSeen, Revision
 from phasegate.rollout.reasons import Reason
 
 REFUSAL_LASTS = 30.0
 """Seconds after which a refused dry run is tried again: quotas and webhooks change without the spec."""
+FAILURE_LASTS = 5.0
+"""Seconds after which a dry run that nobody answered is tried again."""
 
 
 class Plans(Protocol):
@@ -53,14 +67,8 @@ class Plans(Protocol):
         """The agent is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class LiveChildren:
-    """Everything the agent owns besides its route and records, as it is at the API server."""
-
-    deployments: Sequence[Manifest]
-    services: Sequence[Manifest]
-    config_maps: Sequence[Manifest]
-    revisions: Sequence[Manifest]
+class Gone(NotFound):
+    """The agent itself does not exist; anything else that is not found is not that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Sight:
     agent: Manifest
     observed: Observed
     children: LiveChildren
+    record_version: str | None = None
+    """resourceVersion of the current attempt's record, as it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,8 @@ class _Trial:
 
     problem: str | None
     until: float
+    failed: str | None = None
+    """Why there was no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +110,12 @@ class Observer:
         references: References | None = None,
         prices: PriceBook | None = None,
         plans: Plans | None = None,
+        *,
+        live: Cluster | None = None,
     ) -> None:
+        """`live`: the same API server as `cluster`, without anything remembered in between."""
         self._cluster = cluster
+        self._live = live or cluster
         self._router = router
         self._clock = clock
         self._references = references
@@ -115,28 +131,48 @@ class Observer:
             if part is not None:
                 part.forget(key)
 
-    async def observe(self, key: Key) -> Sight:
-        """Look at everything; raises NotFound when the agent itself is gone, else ClusterError."""
-        agent = await self._cluster.get(kinds.AGENT_DEPLOYMENT, key.namespace, key.name)
+    async def observe(self, key: Key, *, live: bool = False) -> Sight:
+        """Look at everything; raises Gone when the agent itself is, else ClusterError.
+
+        `live`: ask the API server for all of it.
+        """
+        cluster = self._live if live else self._cluster
+        agent = await _agent(cluster, key)
         meta, status = meta_of(agent), agent_status(agent)
         spec, spec_problem = spec_of(agent)
         self._refer(key, spec)
-        children, route, rollout, policy, config_maps, actions = await asyncio.gather(
-            self._children(key, meta.uid),
-            self._router.observe(agent),
-            self._rollout(key, status.current_rollout),
-            self._policy(key, spec),
-            self._config_maps(key, spec),
-            self._cluster.list(kinds.ROLLOUT_ACTION, key.namespace),
+        reads = Reads(at_stake=_at_stake(meta, status))
+        children, route, record, policy, config_maps, actions = await asyncio.gather(
+            children_of(cluster, key, meta.uid, reads),
+            self._router.observe(agent, live=live or _to_be_proved(status)),
+            reads.part(
+                "the rollout's record",
+                lambda: rollout_of(cluster, key, meta.uid, status.current_rollout),
+                None,
+            ),
+            self._policy(cluster, key, spec, reads),
+            reads.courtesy(
+                "a ConfigMap of the spec", lambda: config_maps_of(cluster, key, spec), None
+            ),
+            reads.courtesy("RolloutActions", lambda: actions_about(cluster, key), ()),
         )
+        rollout = record.status if record is not None else None
+        policy = in_force(policy, rollout)
         stored = _revisions(children.revisions)
-        target = _target(spec, config_maps, stored)
+        target = _Target(None) if config_maps is None else _target(spec, config_maps, stored)
         pending = actions_of(actions, key.name)
         stable_service = _stable_service(children.services, key.name)
-        pods, refused, taken, identity = await asyncio.gather(
-            self._pods(key, children),
-            self._refused(key, meta, spec, target.revision, children),
-            self._taken(key) if stable_service is None else _nothing(),
+        pods, records, refused, name_taken, identity = await asyncio.gather(
+            pods_of(cluster, key, children),
+            _records(cluster, key, meta, status, target.revision, reads),
+            reads.courtesy(
+                "whether the API server takes the new template",
+                lambda: self._refused(key, meta, spec, target.revision, children, status),
+                None,
+            ),
+            reads.courtesy("the Service of the agent's name", lambda: taken(cluster, key), None)
+            if stable_service is None
+            else _nothing(),
             self._identity.problem() if pending else _nothing(),
         )
         if identity is UNKNOWN:
@@ -144,7 +180,7 @@ class Observer:
         problems = (
             (spec_problem, Reason.INVALID_SPEC),
             (target.problem, target.reason),
-            (taken, Reason.INVALID_SPEC),
+            (name_taken, Reason.INVALID_SPEC),
             (refused, Reason.TEMPLATE_REFUSED),
         )
         problem, reason = next((p for p in problems if p[0]), (None, Reason.INVALID_SPEC))
@@ -158,27 +194,26 @@ class Observer:
             revisions=stored,
             stable_service=stable_service,
             policy=policy,
-            workloads=workloads_of(
-                children.deployments,
-                pods,
-                frozenset(service["metadata"]["name"] for service in children.services),
-            ),
+            workloads=workloads_of(children.deployments, pods, children.served()),
             route=route,
             rollout=rollout,
+            records=records,
             actions=pending,
             identity_problem=identity,
+            partial=reads.partial,
+            unread=reads.problem,
         )
         if self._plans is not None:
             self._plans.wish(key, observed)
             observed = replace(observed, plan=self._plans.plan(key, status.current_rollout))
-        return Sight(agent, observed, children)
+        return Sight(agent, observed, children, record.version if record is not None else None)
 
     async def glance(self, key: Key) -> Sight:
         """The least that taking traffic back needs: the agent and its route.
 
         Nothing else is read, so nothing else that is slow or broken stands before the route.
         """
-        agent = await self._cluster.get(kinds.AGENT_DEPLOYMENT, key.namespace, key.name)
+        agent = await _agent(self._cluster, key)
         spec, _ = spec_of(agent)
         observed = Observed(
             meta=meta_of(agent),
@@ -204,33 +239,23 @@ class Observer:
             config_maps = [use.name for use in revision.config_map_uses(spec)]
             self._references.set(key, policy, config_maps)
 
-    async def _children(self, key: Key, uid: str) -> LiveChildren:
-        """What is this agent's; children of one of the same name before it are not."""
-
-        async def labelled(kind: Kind) -> Sequence[Manifest]:
-            found = await self._cluster.list(kind, key.namespace, agent_selector(key.name))
-            return [item for item in found if owned_by(item, uid)]
-
-        return LiveChildren(
-            *await asyncio.gather(
-                labelled(kinds.DEPLOYMENT),
-                labelled(kinds.SERVICE),
-                labelled(kinds.CONFIG_MAP),
-                labelled(kinds.CONTROLLER_REVISION),
-            )
-        )
-
-    async def _rollout(self, key: Key, name: str | None) -> AgentRolloutStatus | None:
-        if name is None:
-            return None
-        manifest = await self._find(kinds.AGENT_ROLLOUT, key, name)
-        return None if manifest is None else status_of(AgentRolloutStatus, manifest)
-
-    async def _policy(self, key: Key, spec: AgentDeploymentSpec | None) -> PolicySeen:
+    async def _policy(
+        self, cluster: Cluster, key: Key, spec: AgentDeploymentSpec | None, reads: Reads
+    ) -> PolicySeen:
         if spec is None or spec.policy_ref is None:
             return PolicySeen(None)
-        name = spec.policy_ref.name
-        manifest = await self._find(kinds.ROLLBACK_POLICY, key, name)
+        what = f"RollbackPolicy {spec.policy_ref.name}"
+        try:
+            return await self._read_policy(cluster, key, spec, spec.policy_ref.name)
+        except ClusterError as error:
+            reads.failed(what, error)
+            problem = f"{what} cannot be read now: {error}"
+            return PolicySeen(None, problem, Reason.READ_FAILED)
+
+    async def _read_policy(
+        self, cluster: Cluster, key: Key, spec: AgentDeploymentSpec, name: str
+    ) -> PolicySeen:
+        manifest = await find(cluster, kinds.ROLLBACK_POLICY, key, name)
         if manifest is None:
             problem = (
                 f"spec.policyRef.name: RollbackPolicy {name!r} does not exist in namespace "
@@ -250,29 +275,6 @@ class Observer:
             return PolicySeen(policy, prices=prices)
         return PolicySeen(None, f"RollbackPolicy {name}: {words}", Reason.POLICY_INVALID)
 
-    async def _config_maps(
-        self, key: Key, spec: AgentDeploymentSpec | None
-    ) -> Mapping[str, Mapping[str, Any]]:
-        names = [use.name for use in revision.config_map_uses(spec)] if spec is not None else []
-        found = await asyncio.gather(*(self._find(kinds.CONFIG_MAP, key, name) for name in names))
-        return {n: m for n, m in zip(names, found, strict=True) if m is not None}
-
-    async def _pods(self, key: Key, children: LiveChildren) -> Sequence[Manifest]:
-        """Pods, only where they explain why a workload is not ready."""
-        if not any(lacks_pods(deployment) for deployment in children.deployments):
-            return ()
-        return await self._cluster.list(kinds.POD, key.namespace, agent_selector(key.name))
-
-    async def _taken(self, key: Key) -> str | None:
-        """Why the Service of the agent's own name cannot be made: somebody else's has that name."""
-        service = await self._find(kinds.SERVICE, key, key.name)
-        if service is None or (service["metadata"].get("labels") or {}).get(AGENT) == key.name:
-            return None  # of an agent of this name before this one: it is about to go
-        return (
-            f"metadata.name: a Service {key.name} that is not Phasegate's exists in this namespace; "
-            "delete or rename it, or give the agent another name"
-        )
-
     async def _refused(
         self,
         key: Key,
@@ -280,34 +282,49 @@ class Observer:
         spec: AgentDeploymentSpec | None,
         target: Revision | None,
         children: LiveChildren,
+        status: AgentDeploymentStatus,
     ) -> str | None:
-        """The API server's own words about a Deployment that does not exist yet and that it refuses."""
-        if spec is None or target is None or meta.deleted is not None:
+        """The API server's own words about a Deployment that does not exist yet and that it refuses.
+
+        Tried before an attempt only: while one runs, nothing is started. Raises ClusterError if the
+        API server does not say.
+        """
+        if spec is None or target is None or _at_stake(meta, status):
             return None
         if any(manifests.revision_of(d) == target.hash for d in children.deployments):
             return None
         known = self._trials.get(key)
         if known is not None and known[0] == target.hash:
             trial = known[1]
-            if trial.problem is None or self._clock.monotonic() < trial.until:
+            if self._clock.monotonic() < trial.until:
+                if trial.failed is not None:
+                    raise ClusterError(trial.failed)
                 return trial.problem
-        problem = await self._try(manifests.deployment(meta, target, "live", spec.replicas))
-        until = self._clock.monotonic() + REFUSAL_LASTS
-        self._trials[key] = (target.hash, _Trial(problem, until))
-        return problem
+            if trial.problem is None and trial.failed is None:
+                return None
+        trial = await self._try(manifests.deployment(meta, target, "live", spec.replicas))
+        self._trials[key] = (target.hash, trial)
+        if trial.failed is not None:
+            raise ClusterError(trial.failed)
+        return trial.problem
 
-    async def _try(self, manifest: Manifest) -> str | None:
+    async def _try(self, manifest: Manifest) -> _Trial:
+        problem = failed = None
         try:
             await self._cluster.apply(manifest, dry_run=True)
         except Refused as error:
-            return f"spec.template: {error}"
-        return None
+            problem = f"spec.template: {error}"
+        except ClusterError as error:
+            failed = str(error)
+        lasts = REFUSAL_LASTS if failed is None else FAILURE_LASTS
+        return _Trial(problem, self._clock.monotonic() + lasts, failed)
 
-    async def _find(self, kind: Kind, key: Key, name: str) -> Manifest | None:
-        try:
-            return await self._cluster.get(kind, key.namespace, name)
-        except NotFound:
-            return None
+
+async def _agent(cluster: Cluster, key: Key) -> Manifest:
+    try:
+        return await cluster.get(kinds.AGENT_DEPLOYMENT, key.namespace, key.name)
+    except NotFound as error:
+        raise Gone(str(error)) from error
 
 
 def _revisions(stored: Sequence[Manifest]) -> dict[str, Revision]:
@@ -342,6 +359,16 @@ def _target(
     return _Target(known)
 
 
+def _at_stake(meta: Meta, status: AgentDeploymentStatus) -> bool:
+    """True while traffic may have to be taken back, or was and its proof is owed."""
+    return status.progress is not None or meta.deleted is not None or _to_be_proved(status)
+
+
+def _to_be_proved(status: AgentDeploymentStatus) -> bool:
+    """True from a rollback until the gateway confirms it: no stream that fell silent may hide that."""
+    return status.rollback is not None and status.rollback.safe_at is None
+
+
 def _stable_service(services: Sequence[Manifest], agent: str) -> str | None:
     for service in services:
         if service["metadata"]["name"] == agent:
@@ -352,3 +379,21 @@ def _stable_service(services: Sequence[Manifest], agent: str) -> str | None:
 
 async def _nothing() -> None:
     return None
+
+
+async def _records(
+    cluster: Cluster,
+    key: Key,
+    meta: Meta,
+    status: AgentDeploymentStatus,
+    target: Revision | None,
+    reads: Reads,
+) -> tuple[RecordSeen, ...]:
+    """What was tried before, where that matters; a lost status cannot be restored without."""
+    if not history_matters(status, target):
+        return ()
+    if status.stable_revision is None:
+        return await records_of(cluster, key, meta.uid)
+    return await reads.courtesy(
+        "the records of earlier rollouts", lambda: records_of(cluster, key, meta.uid), ()
+    )

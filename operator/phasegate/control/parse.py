@@ -62,7 +62,7 @@ def spec_of(manifest: Manifest) -> tuple[AgentDeploymentSpec | None, str | None]
 
 def status_of(model: type[M], manifest: Manifest) -> M:
     """The status as `model`. Parts that nobody could have written are left out, not fatal."""
-    status = dict(manifest.get("status") or {})
+    status = dict(_mapping(manifest.get("status")))
     while True:
         try:
             return model.model_validate(status)
@@ -74,8 +74,12 @@ def status_of(model: type[M], manifest: Manifest) -> M:
 
 
 def agent_status(manifest: Manifest) -> AgentDeploymentStatus:
-    """The status of an AgentDeployment."""
-    return status_of(AgentDeploymentStatus, manifest)
+    """The status of an AgentDeployment; what is left of an attempt without its revisions is none."""
+    status = status_of(AgentDeploymentStatus, manifest)
+    known = (status.stable_revision, status.candidate_revision, status.current_rollout)
+    if status.progress is not None and None in known:
+        return status.model_copy(update={"progress": None, "candidate_revision": None})
+    return status
 
 
 def explain(error: ValidationError, root: str) -> str:
@@ -128,7 +132,7 @@ def actions_of(manifests: Iterable[Manifest], agent: str) -> tuple[ActionSeen, .
     """Decisions about `agent` that have no outcome yet, oldest first."""
     found = []
     for manifest in manifests:
-        if (manifest.get("status") or {}).get("outcome"):
+        if _mapping(manifest.get("status")).get("outcome"):
             continue
         try:
             spec = RolloutActionSpec.model_validate(manifest.get("spec") or {})
@@ -139,6 +143,11 @@ def actions_of(manifests: Iterable[Manifest], agent: str) -> tuple[ActionSeen, .
             created = datetime.fromisoformat(metadata["creationTimestamp"])
             found.append(ActionSeen(metadata["name"], metadata["uid"], created, spec))
     return tuple(sorted(found, key=lambda action: (action.created, action.name)))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What should be an object, if it is one: older schemas may have let anything in."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _path(root: str, location: tuple[int | str, ...]) -> str:

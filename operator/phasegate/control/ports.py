@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from phasegate.rollout.decision import Announcement
 from phasegate.rollout.observed import RouteSeen
@@ -74,14 +74,28 @@ class Cluster(Protocol):
         """Delete in the background; an object already gone is fine."""
 
 
+@runtime_checkable
+class ByAgent(Protocol):
+    """A cluster that knows which agent an object is about without reading every object."""
+
+    async def about(self, kind: Kind, key: Key) -> Sequence[Manifest]:
+        """Objects about an agent, and maybe others."""
+
+
 class Router(Protocol):
     """One way to split traffic (an HTTPRoute, a mesh, pod counts)."""
 
-    async def observe(self, agent: Manifest) -> RouteSeen:
-        """The route of `agent` as it is now."""
+    async def observe(self, agent: Manifest, *, live: bool = False) -> RouteSeen:
+        """The route of `agent` as it is now; `live`: ask the API server, whatever is remembered."""
 
     async def write(self, agent: Manifest, plan: RoutePlan) -> None:
         """Make the route say `plan`: one idempotent write."""
+
+    async def remove(self, agent: Manifest) -> None:
+        """Take the route of `agent` away, if it has one: requests are sent nowhere any more."""
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone, and its route with it."""
 
 
 @dataclass(frozen=True, slots=True)

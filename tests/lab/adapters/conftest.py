@@ -30,12 +30,24 @@ def admin_access(lab: Lab) -> Access:
     return Access(lab.kubeconfig)
 
 
+@pytest.fixture(scope="session")
+def lab(quiet_lab: Lab) -> Lab:
+    """One in which no operator writes what these tests write."""
+    return quiet_lab
+
+
 @pytest.fixture
-async def cluster(access: Access) -> AsyncIterator[KubernetesCluster]:
+async def operator(access: Access) -> AsyncIterator[KubernetesCluster]:
     """The API server as the operator."""
     connected = await KubernetesCluster.connect(access)
     yield connected
     await connected.close()
+
+
+@pytest.fixture
+def cluster(operator: KubernetesCluster) -> KubernetesCluster:
+    """The API server, as most tests here see it: as the operator."""
+    return operator
 
 
 @pytest.fixture

@@ -19,6 +19,12 @@ from tests.lab.adapters.objects import agent, deployment, service
 pytestmark = pytest.mark.lab
 
 
+@pytest.fixture
+def cluster(admin: KubernetesCluster) -> KubernetesCluster:
+    """As somebody who may write what belongs to no agent: the client is what is tried here."""
+    return admin
+
+
 async def test_version_proves_that_the_server_answers(cluster: KubernetesCluster) -> None:
     assert (await cluster.version()).startswith("v1.")
     assert cluster.server.startswith("https://")
@@ -65,6 +71,17 @@ async def test_a_dry_run_refuses_a_wrong_template_in_the_servers_words(
     assert words in str(caught.value)
 
 
+async def test_text_of_every_script_arrives_as_it_was_applied(
+    cluster: KubernetesCluster, namespace: str
+) -> None:
+    points = (*range(1, 0xD800), *range(0xE000, 0x10000), 0x10000, 0x1F9ED, 0x10FFFF)
+    text = "".join(map(chr, points))
+    variable = {"name": "TEXT", "value": text}
+    applied = await cluster.apply(deployment(namespace, "a", env=[variable]), dry_run=True)
+    (container,) = applied["spec"]["template"]["spec"]["containers"]
+    assert container["env"] == [variable]
+
+
 async def test_a_dry_run_creates_nothing(cluster: KubernetesCluster, namespace: str) -> None:
     await cluster.apply(deployment(namespace, "a"), dry_run=True)
     with pytest.raises(NotFound):
@@ -78,22 +95,22 @@ async def test_creating_twice_is_a_conflict(cluster: KubernetesCluster, namespac
 
 
 async def test_what_the_shipped_rights_do_not_allow_is_refused(
-    cluster: KubernetesCluster, namespace: str
+    operator: KubernetesCluster, namespace: str
 ) -> None:
     with pytest.raises(Refused, match="forbidden"):
-        await cluster.get(Kind("v1", "Secret", "secrets"), namespace, "anything")
+        await operator.get(Kind("v1", "Secret", "secrets"), namespace, "anything")
     with pytest.raises(Refused, match="forbidden"):
-        await cluster.create(agent(namespace))
+        await operator.create(agent(namespace))
 
 
 async def test_a_status_is_replaced_and_not_merged(
-    cluster: KubernetesCluster, admin: KubernetesCluster, namespace: str
+    operator: KubernetesCluster, admin: KubernetesCluster, namespace: str
 ) -> None:
     made = await admin.create(agent(namespace))
     version = made["metadata"]["resourceVersion"]
 
     async def set_status(status: dict[str, object], version: str | None) -> dict[str, object]:
-        written = await cluster.patch_status(
+        written = await operator.patch_status(
             kinds.AGENT_DEPLOYMENT, namespace, "support", status, version
         )
         return dict(written["status"])

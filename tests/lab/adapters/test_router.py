@@ -122,7 +122,7 @@ async def test_a_route_of_the_same_name_that_is_a_users_own_is_left_alone(
 ) -> None:
     live = await admin.create(agent(namespace))
     theirs = render(live, CANARY)
-    del theirs["metadata"]["ownerReferences"]
+    del theirs["metadata"]["ownerReferences"], theirs["metadata"]["labels"]
     await admin.create(theirs)
     router = GatewayApiRouter(cluster)
     assert "does not belong" in (await router.observe(live)).message
