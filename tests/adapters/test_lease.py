@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phasegate.api.errors import ClusterError, Conflict, NotFound
+from phasegate.api.errors import ClusterError, Conflict, Fenced, NotFound
 from phasegate.control.lease import Elector, LeaseSettings
 from phasegate.control.ports import Clock, Cluster, Kind
 
@@ -171,7 +171,7 @@ async def test_a_released_lease_is_taken_within_the_retry_time() -> None:
         await settle()
         await one.elector.release()
         assert not one.elector.leading
-        await world.advance(2.5)
+        await world.advance(1.5)
         assert two.acting
         assert world.store.lease is not None
         assert world.store.lease["spec"]["leaseTransitions"] == 2
@@ -232,6 +232,44 @@ async def test_a_claim_whose_answer_is_lost_is_made_again() -> None:
         one.link.fault = ""
         await world.advance(6)
         assert one.acting
+
+
+async def test_a_leader_that_was_frozen_past_its_deadline_does_not_even_renew() -> None:
+    async with running() as world:
+        one = world.start("one")
+        await world.advance(6)
+        one.elector.check()
+        before = world.store.writes
+        world.clock.freeze(11)
+        with pytest.raises(Fenced):
+            one.elector.check()
+        await world.advance(1)
+        assert one.exited
+        assert world.store.writes == before
+
+
+async def test_a_leader_that_was_frozen_for_less_goes_on() -> None:
+    async with running() as world:
+        one = world.start("one")
+        await world.advance(6)
+        world.clock.freeze(8)
+        await world.advance(30)
+        one.elector.check()
+        assert one.acting
+
+
+async def test_the_fence_is_closed_before_and_after() -> None:
+    async with running() as world:
+        one, two = world.start("one"), world.start("two")
+        await world.advance(3)
+        one.elector.check()
+        with pytest.raises(Fenced):
+            two.elector.check()
+        world.tasks[0].cancel()
+        await settle()
+        await one.elector.release()
+        with pytest.raises(Fenced):
+            one.elector.check()
 
 
 async def test_a_leader_exits_when_somebody_else_took_the_lease() -> None:

@@ -11,7 +11,10 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 from yaml import YAMLError
 
+from phasegate.adapters.fencing import fenced
+from phasegate.adapters.unreadable import words
 from phasegate.api.errors import ConfigError
+from phasegate.control.fence import Fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Access:
                 )
         except (ConfigException, YAMLError, OSError, ValueError) as error:
             where = "the pod's service account" if file is None else f"kubeconfig {file}"
-            raise ConfigError(f"No access to Kubernetes from {where}: {error}") from error
+            said = words(error) if isinstance(error, YAMLError) else error
+            raise ConfigError(f"No access to Kubernetes from {where}: {said}") from error
         return configuration
 
     def _file(self, environ: Mapping[str, str]) -> Path | None:
@@ -58,8 +62,11 @@ class Access:
             return None
         return Path.home() / ".kube" / "config"
 
-    async def client(self, connections: int) -> ApiClient:
-        """An API client with a budget of `connections` of its own."""
+    async def client(self, connections: int, fence: Fence | None = None) -> ApiClient:
+        """An API client with a budget of `connections` of its own; `fence` stops its writes."""
         configuration = await self.load()
+        if fence is not None:
+            session = configuration.client_session_kwargs or {}
+            configuration.client_session_kwargs = {**session, "request_class": fenced(fence)}
         configuration.connection_pool_maxsize = connections
         return ApiClient(configuration)

@@ -5,7 +5,9 @@ PhasegateError
 ├── ClusterError       the API server refused or could not be reached
 │   ├── NotFound       the object does not exist
 │   ├── Conflict       somebody else wrote first; look again and retry
-│   └── Refused        the API server refuses the object itself; its own words
+│   ├── Refused        the API server refuses the object itself; its own words
+│   ├── Throttled      the API server has too much to do; says when to come back
+│   └── Fenced         this process does not lead any more; nothing was sent
 ├── ProviderError      a metrics provider gave no usable answer: never a Pass, never a Fail
 │   └── TooMuchData    its answer is larger than the operator takes at once
 └── ConfigError        the operator's own configuration is wrong
@@ -34,6 +36,21 @@ class Conflict(ClusterError):
 
 class Refused(ClusterError):
     """The API server refuses the object itself (400, 403, 422); carries its own words."""
+
+
+class Throttled(ClusterError):
+    """The API server has too much to do (429, 503 with a Retry-After); later is better than now.
+
+    `after`: seconds that it asks to wait.
+    """
+
+    def __init__(self, words: str, after: float) -> None:
+        super().__init__(words)
+        self.after = after
+
+
+class Fenced(ClusterError):
+    """A write was not sent, because another process may be leading by now."""
 
 
 class ProviderError(PhasegateError):

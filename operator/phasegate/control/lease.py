@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from phasegate.api.errors import ClusterError, Conflict, NotFound
+from phasegate.api.errors import ClusterError, Conflict, Fenced, NotFound
 from phasegate.control.ports import Clock, Cluster, Kind, Manifest
 
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
@@ -38,8 +38,9 @@ class LeaseSettings:
     """How long a leader that cannot renew goes on acting."""
     renew: float = 5.0
     """Between renewals while all is well."""
-    retry: float = 2.0
-    """Between attempts to become leader, and after a renewal that failed."""
+    retry: float = 1.0
+    """Between attempts to become leader, and after a renewal that failed: how soon a lease that was
+    given back is found."""
 
     def __post_init__(self) -> None:
         if not self.retry <= self.renew < self.renew_deadline < self.duration:
@@ -81,6 +82,11 @@ class Elector:
         """True while this process may act."""
         return self._clock.monotonic() < self._valid_until
 
+    def check(self) -> None:
+        """Raise Fenced unless this process may act: it is a `phasegate.control.fence.Fence`."""
+        if not self.leading:
+            raise Fenced("not sent: this process does not lead any more")
+
     async def acquire(self) -> None:
         """Wait until this process is the leader; failures are logged and tried again, for ever."""
         while not await self._attempt():
@@ -94,6 +100,8 @@ class Elector:
             if left <= 0:
                 return
             await self._clock.sleep(min(wait, left))
+            if not self.leading:  # frozen meanwhile, perhaps: it is no longer ours to renew
+                return
             try:
                 wait = self._settings.renew if await self._renew() else self._settings.retry
             except Conflict as error:
