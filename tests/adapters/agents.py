@@ -46,6 +46,7 @@ plans = st.builds(
     slots=st.tuples(_slots, _slots),
     mirror=st.none() | st.builds(Mirror, _hashes, _modes, st.integers(1, 100)),
     header=st.none() | st.builds(HeaderRoute, _hashes, _modes),
+    closed=st.booleans(),
     intent=st.none()
     | st.builds(
         RollbackIntent,

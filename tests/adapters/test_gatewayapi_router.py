@@ -9,7 +9,7 @@ import pytest
 from phasegate.adapters.routers.capabilities import Features
 from phasegate.adapters.routers.gatewayapi import GatewayApiRouter
 from phasegate.adapters.routers.httproute import render
-from phasegate.api.errors import ClusterError, Conflict, NotFound, Refused
+from phasegate.api.errors import ClusterError, Conflict, InvalidSpec, NotFound, Refused
 from phasegate.control.ports import Cluster, Kind
 from phasegate.rollout.route import Mirror, only, split
 
@@ -35,6 +35,12 @@ class Routes:
         if found is None:
             raise NotFound(f'{kind.plural} "{name}" not found')
         return copy.deepcopy(found)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
+        self.calls.append(f"delete {kind.plural}")
+        live = self.objects.get((kind.kind, name))
+        if live is not None and live["metadata"]["uid"] == uid:
+            del self.objects[(kind.kind, name)]
 
     async def apply(self, manifest: dict[str, Any]) -> Mapping[str, Any]:
         self.calls.append(f"apply {manifest['kind']}")
@@ -94,6 +100,24 @@ async def test_a_plan_that_is_in_place_is_not_written_again(routes: Routes) -> N
     assert writes(routes) == 1
 
 
+async def test_a_route_is_removed_once(routes: Routes) -> None:
+    mine = router(routes)
+    await mine.observe(agent())
+    await mine.write(agent(), CANARY)
+    for _ in range(2):
+        await mine.remove(agent())
+        assert (await mine.observe(agent())).plan is None
+    assert routes.calls.count("delete httproutes") == 1
+
+
+async def test_a_route_that_is_somebody_elses_is_never_removed(routes: Routes) -> None:
+    other = render(agent(), CANARY)
+    other["metadata"] |= {"uid": "u9", "ownerReferences": []}
+    routes.objects[("HTTPRoute", agent()["metadata"]["name"])] = other
+    await router(routes).remove(agent())
+    assert ("HTTPRoute", agent()["metadata"]["name"]) in routes.objects
+
+
 async def test_nor_by_an_operator_that_has_just_started(routes: Routes) -> None:
     await router(routes).observe(agent())
     for _ in range(2):
@@ -130,6 +154,17 @@ async def test_a_write_is_one_call_when_the_route_was_observed(routes: Routes) -
     routes.calls.clear()
     await mine.write(agent(), only(STABLE, CANARY))
     assert routes.calls == ["apply HTTPRoute"]
+
+
+async def test_a_route_that_lost_its_owner_is_told_as_that(routes: Routes) -> None:
+    mine = router(routes)
+    await mine.write(agent(), CANARY)
+    del routes.objects["HTTPRoute", "support"]["metadata"]["ownerReferences"]
+    seen = await mine.observe(agent())
+    assert seen.plan is None
+    assert "has lost its ownerReference" in seen.message
+    with pytest.raises(Refused, match="delete it, and it is made again"):
+        await mine.write(agent(), CANARY)
 
 
 async def test_a_foreign_route_is_reported_and_never_written(routes: Routes) -> None:
@@ -240,3 +275,36 @@ async def test_what_is_refused_of_the_users_part_does_not_hold_up_the_split(
     assert seen.plan == back
     with pytest.raises(Refused, match="does not want it"):
         await one.write(edited, back)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        None,
+        "text",
+        [],
+        {},
+        {"service": 8080, "traffic": "none"},
+        {"traffic": {"gatewayAPI": {"parentRefs": "lab"}}},
+        {"traffic": {"gatewayAPI": {"parentRefs": [{"name": "lab"}], "matches": [1]}}},
+    ],
+)
+async def test_a_spec_of_another_schema_does_not_hold_up_the_split(
+    routes: Routes, spec: object
+) -> None:
+    mine = router(routes)
+    await mine.observe(agent())
+    await mine.write(agent(), CANARY)
+    broken = {**agent(), "spec": spec}
+    assert (await mine.observe(broken)).plan == CANARY
+    back = split(STABLE, CANDIDATE, 0, CANARY)
+    await mine.write(broken, back)
+    assert (await mine.observe(broken)).plan == back
+    assert routes.objects[("HTTPRoute", "support")]["spec"]["parentRefs"][0]["name"] == "lab"
+
+
+async def test_a_spec_of_another_schema_without_a_route_is_told_by_its_field(
+    routes: Routes,
+) -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.traffic\.gatewayAPI"):
+        await router(routes).write({**agent(), "spec": "text"}, CANARY)

@@ -9,7 +9,7 @@ from phasegate.adapters.routers import httproute
 from phasegate.api.errors import InvalidSpec
 from phasegate.rollout.route import HeaderRoute, Mirror, RoutePlan, only, split
 
-from tests.adapters.agents import CANDIDATE, STABLE, agent, gateway_apis, names, plans
+from tests.adapters.agents import CANDIDATE, STABLE, UID, agent, gateway_apis, names, plans
 
 CANARY = split(STABLE, CANDIDATE, 5, None)
 SHADOW = replace(
@@ -86,6 +86,16 @@ def test_a_revision_keeps_the_port_it_was_made_with_when_the_spec_names_another(
     edited["spec"]["service"]["port"] = 9090
     backends = httproute.render(edited, CANARY, ports=ports)["spec"]["rules"][0]["backendRefs"]
     assert [b["port"] for b in backends] == [8080, 9090]
+
+
+def test_a_closed_route_keeps_its_backends_and_matches_no_request() -> None:
+    route = httproute.render(agent(matches=[{"path": {"value": "/v1"}}, {}]), CANARY)
+    closed = httproute.render(agent(), replace(CANARY, closed=True))
+    (main,) = closed["spec"]["rules"]
+    assert main["backendRefs"] == route["spec"]["rules"][0]["backendRefs"]
+    needed = {"type": "Exact", "name": "x-phasegate-closed", "value": UID}
+    assert all(needed in match["headers"] for match in main["matches"])
+    assert httproute.traffic_of(closed) is None
 
 
 def test_the_route_belongs_to_the_agent() -> None:

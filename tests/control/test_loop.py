@@ -386,14 +386,34 @@ async def test_deletion_in_mid_rollout_returns_all_traffic_first() -> None:
         world.cluster.writes.clear()
         world.queue.add(KEY)
         await world.run(10)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(stable) == 100
-        assert world.cluster.writes[0] == "route"
+        assert world.router.history[-1].percent(stable) == 100
+        assert world.router.plan is None
+        writes = world.cluster.writes
+        assert writes[0] == "route"
+        assert writes.index("remove route") < writes.index("patch agentdeployments")
+        assert len(world.cluster.all(kinds.DEPLOYMENT)) == 2
         assert world.cluster.all(kinds.AGENT_DEPLOYMENT) == []
         world.queue.add(KEY)
         await world.run(2)
         assert world.results[-1] == "gone"
         assert world.store.judgement(KEY) is None
+
+
+async def test_a_route_that_cannot_be_removed_does_not_hold_a_deletion_for_ever() -> None:
+    async with World().operator() as world:
+        await world.stable()
+        world.apply(agent=NEW)
+        await world.until_phase("Canary")
+        await world.run(5)
+        live = world.object
+        live["metadata"]["deletionTimestamp"] = world.clock.now().isoformat()
+        world.cluster.put(live)
+        world.router.broken = broken()
+        world.queue.add(KEY)
+        await world.run(58)
+        assert world.object["metadata"]["finalizers"]
+        await world.run(62)
+        assert world.cluster.all(kinds.AGENT_DEPLOYMENT) == []
 
 
 def action(verb: str, revision: str) -> dict[str, Any]:
@@ -546,6 +566,7 @@ async def test_a_bug_that_one_agents_samples_bring_out_ends_nothing(
         await world.stable()
         world.apply(agent=NEW)
         await world.until_phase("Canary")
+        await world.run(2)
         plan = world.router.plan
 
         def explode(self: Attempt, found: object, until: float) -> None:

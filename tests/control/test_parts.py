@@ -18,6 +18,7 @@ from phasegate.control.parse import workloads_of
 from phasegate.control.rhythm import FLOOR, LATENCY, Rhythm
 from phasegate.engine.samples import Arm, Series
 from phasegate.engine.selectors import Selector, parse_selector
+from phasegate.rollout.observed import Measured
 from phasegate.rollout.telling import only_numbers_differ
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -31,44 +32,81 @@ def series(arm: Arm, *samples: tuple[float, float], pod: str = "p", name: str = 
     return Series(arm, name, (("pod", pod),), samples)
 
 
+def counting(counted: Selector, since: float, *, lasting: bool = False) -> CallCounter:
+    counter = CallCounter(counted, lasting=lasting)
+    counter.begin(since)
+    return counter
+
+
+def calls(counter: CallCounter) -> Measured:
+    measured = counter.measured()
+    assert measured is not None
+    return measured
+
+
 def test_calls_count_from_since_and_what_a_pod_counted_before_does_not() -> None:
-    counter = CallCounter(Selector("calls"), since=100)
+    counter = counting(Selector("calls"), since=100)
     counter.add([series("candidate", (99, 1000), (101, 1010)), series("baseline", (102, 5000))])
     counter.add([series("candidate", (101, 1010), (103, 1015)), series("baseline", (104, 5007))])
-    assert counter.measured().candidate == 15
-    assert counter.measured().stable == 7
+    assert calls(counter).candidate == 15
+    assert calls(counter).stable == 7
+
+
+def test_what_was_seen_before_counting_began_is_not_counted_and_is_what_later_values_grow_from() -> (
+    None
+):
+    counter = CallCounter(Selector("calls"))
+    counter.add([series("candidate", (90, 1000))])
+    counter.add([series("baseline", (95, 5000))])
+    assert counter.measured() is None
+    counter.begin(100)
+    counter.add([])
+    counter.add([series("candidate", (101, 1004))])
+    counter.add([series("baseline", (102, 5007))])
+    assert (calls(counter).candidate, calls(counter).stable) == (4, 7)
+    counter.begin(100)
+    assert calls(counter).stable == 7
+    counter.begin(110)
+    assert calls(counter).stable == 0
+
+
+def test_an_empty_first_reading_makes_nobodys_past_count() -> None:
+    counter = counting(Selector("calls"), since=100)
+    counter.add([])
+    counter.add([series("baseline", (102, 5000))])
+    assert calls(counter).stable == 0
 
 
 def test_a_pod_that_comes_later_counts_from_zero_and_a_reset_is_not_negative() -> None:
-    counter = CallCounter(Selector("calls"), since=0)
+    counter = counting(Selector("calls"), since=0)
     counter.add([series("candidate", (1, 10))])
     counter.add([series("candidate", (2, 4)), series("candidate", (2, 3), pod="new")])
-    assert counter.measured().candidate == 7
+    assert calls(counter).candidate == 7
 
 
 def test_a_place_in_the_route_has_counted_for_others_before() -> None:
-    counter = CallCounter(Selector("calls"), since=0, lasting=True)
+    counter = counting(Selector("calls"), since=0, lasting=True)
     counter.add([series("baseline", (1, 500), pod="envoy-1")])
     counter.add([series("candidate", (2, 900), pod="envoy-2")])
     counter.add([series("candidate", (3, 907), pod="envoy-2")])
-    assert counter.measured().candidate == 7
+    assert calls(counter).candidate == 7
 
 
 def test_only_calls_of_the_selectors_labels_count() -> None:
-    counter = CallCounter(parse_selector('calls{code!="499"}'), since=0)
+    counter = counting(parse_selector('calls{code!="499"}'), since=0)
     labels = (("code", "499"), ("pod", "p"))
     counter.add([series("candidate", (1, 1)), Series("candidate", "calls", labels, ((1, 5),))])
     counter.add([series("candidate", (2, 3)), Series("candidate", "calls", labels, ((2, 9),))])
-    assert counter.measured().candidate == 2
+    assert calls(counter).candidate == 2
 
 
 def test_other_series_and_unusable_values_do_not_count() -> None:
-    counter = CallCounter(Selector("calls"), since=0)
+    counter = counting(Selector("calls"), since=0)
     counter.add([series("candidate", (1, 0))])
     counter.add(
         [series("candidate", (2, float("nan")), (3, 5)), series("candidate", (3, 9), name="x")]
     )
-    assert counter.measured().candidate == 5
+    assert calls(counter).candidate == 5
 
 
 # --- rhythm --------------------------------------------------------------------------------------

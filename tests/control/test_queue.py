@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from phasegate.control.lanes import STUCK
 from phasegate.control.queue import BASE_BACKOFF, WorkQueue
 
 from tests.control.fakes import VirtualClock, settle
@@ -88,6 +89,55 @@ async def test_urgent_news_about_a_key_being_worked_on_stay_urgent() -> None:
     queue.add("a", urgent=True)
     queue.done("a")
     assert await queue.get(urgent_only=True) == "a"
+
+
+async def test_urgent_news_from_the_moment_a_key_is_taken_reach_who_works_on_it() -> None:
+    queue = make_queue(VirtualClock())
+    queue.add("a")
+    await queue.get()
+    queue.add("a", urgent=True)  # in the same turn, before anybody waits for it
+    await asyncio.wait_for(queue.urged("a"), 1)
+    queue.done("a")
+    await queue.get()
+    later = asyncio.ensure_future(queue.urged("a"))
+    await settle()
+    assert not later.done(), "that was news of the pass before"
+    later.cancel()
+
+
+async def test_a_hastened_key_goes_first_but_ends_no_work_on_it() -> None:
+    queue = make_queue(VirtualClock())
+    queue.add("other")
+    queue.add_after("a", 5)
+    queue.hasten("a")
+    assert await queue.get() == "a"
+    urged = asyncio.ensure_future(queue.urged("a"))
+    queue.hasten("a")
+    await settle()
+    assert not urged.done()
+    urged.cancel()
+    queue.done("a")
+    assert await queue.get(urgent_only=True) == "a", "it is tried again, at once"
+
+
+async def test_what_a_tenant_has_to_do_waits_for_its_urgent_work_unless_that_hangs() -> None:
+    clock = VirtualClock()
+    queue: WorkQueue[str] = WorkQueue(clock, lambda: 0.0, lambda key: key[0])
+    workers = [asyncio.ensure_future(queue.get()) for _ in range(4)]
+    await settle()
+    for key in ("a1", "a2", "a3"):
+        queue.add(key, urgent=True)
+    queue.add("a-rest")
+    await settle()
+    taken = [worker.result() for worker in workers if worker.done()]
+    assert taken == ["a1", "a2"], "half of the workers; the others are free for somebody else"
+    queue.add("b")
+    await settle()
+    assert [worker.done() for worker in workers].count(True) == 3
+    await clock.advance(STUCK)
+    queue.add("a-more")
+    await settle()
+    assert {worker.result() for worker in workers} == {"a1", "a2", "b", "a-rest"}
 
 
 async def test_of_two_delays_the_earlier_counts() -> None:

@@ -7,8 +7,11 @@ from datetime import timedelta
 
 import pytest
 from phasegate.api.agentdeployment import Phase
+from phasegate.api.rolloutaction import RolloutActionSpec, Verb
 from phasegate.engine.verdict import Verdict
-from phasegate.rollout.observed import Capabilities, Measured, PolicySeen
+from phasegate.rollout.decide import DRAIN, decide
+from phasegate.rollout.decision import Decision
+from phasegate.rollout.observed import ActionSeen, Capabilities, Measured, PolicySeen
 from phasegate.rollout.route import FULL, IDLE, Mode, split
 
 from tests.rollout.world import PHASES, World, make_revision, make_spec
@@ -385,6 +388,37 @@ def test_deletion_mid_rollout_returns_all_traffic_before_anything_goes(stable: W
     assert stable.share(A.hash) == 100
     assert [share.percent for share in stable.status.traffic] == [100, 0]
     stable.step()
+    assert stable.route is not None
+    assert stable.route.closed
+    assert stable.share(A.hash) == 100
+
+
+def test_the_route_goes_once_nothing_came_for_a_moment_and_then_the_agent(stable: World) -> None:
+    rolling_out(stable)
+    stable.deleted = stable.now
+    for _ in range(3):
+        stable.step()
+    stable.now += timedelta(seconds=1)
+    stable.step()
+    assert stable.share(A.hash) == 100
+    stable.now += timedelta(seconds=1)
+    stable.step()
+    assert stable.route is None
+    assert stable.finalizers
+    stable.step()
+    assert not stable.finalizers
+    assert stable.workloads
+
+
+def test_a_gateway_that_never_confirms_holds_a_deletion_for_half_a_minute(stable: World) -> None:
+    rolling_out(stable)
+    stable.deleted = stable.now
+    stable.programmed = False
+    stable.run(6)
+    assert stable.share(A.hash) == 100
+    stable.run(2)
+    assert stable.route is None
+    stable.run(1)
     assert not stable.finalizers
 
 
@@ -552,3 +586,90 @@ def test_a_gateway_that_takes_a_moment_after_slow_pods_is_not_stalled(stable: Wo
     assert condition(stable, "Stalled") == "absent"
     stable.run(10)
     assert condition(stable, "Stalled") == "True"
+
+
+@pytest.mark.parametrize("verb", ["Rollback", "Pause"])
+def test_what_a_person_writes_forges_no_line_and_steers_no_terminal(
+    stable: World, verb: Verb
+) -> None:
+    stable.edit(B)
+    stable.until("Canary")
+    reason = "slow\n\x1b[2JNormal  Stable  fine\u202e\u2028" + "x" * 900
+    spec = RolloutActionSpec(agent="bot", verb=verb, revision=B.hash, reason=reason, actor="alice")
+    stable.actions.append(ActionSeen("act", "uid", stable.now, spec))
+    stable.run(3)
+    record = stable.records["bot-1"]
+    rollback = stable.status.rollback
+    written = [
+        stable.status.message,
+        *(condition.message for condition in stable.status.conditions),
+        *(told.message for told in stable.said),
+        *(gate.message for gate in record.gates),
+        rollback.message if rollback is not None else "",
+    ]
+    assert any("slow" in words for words in written)
+    assert all(words.isprintable() for words in written)
+
+
+def test_no_traffic_is_given_while_a_deletion_would_not_wait_for_it(stable: World) -> None:
+    stable.edit(B)
+    for _ in range(60):
+        stable.step()
+        stable.finalizers = ()  # the write is refused, say
+        stable.now += timedelta(seconds=2)
+    assert stable.route is not None
+    assert (stable.share(B.hash), stable.route.mirror) == (0, None)
+    assert "finalizer" in stable.status.message
+    stable.run(60)
+    assert stable.status.stable_revision == B.hash
+
+
+def test_a_rollback_needs_no_finalizer(stable: World) -> None:
+    rolling_out(stable)
+    stable.until("Canary")
+    stable.run(2)
+    assert stable.share(B.hash) == 5
+    stable.finalizers, stable.verdict = (), Verdict.FAIL
+    stable.step()
+    assert stable.share(B.hash) == 0
+
+
+def test_an_approval_is_for_the_share_that_was_approved() -> None:
+    five = PHASES[2].model_copy(update={"approval": "Required"})
+    world = World(spec=make_spec((PHASES[0], five, PHASES[4])))
+    world.until("Stable")
+    world.edit(B)
+    world.until("Dark")
+    world.act("Approve")
+    world.step()
+    ninety = five.model_copy(update={"weight": 90})
+    world.spec = make_spec((PHASES[0], ninety, PHASES[4]))
+    world.run(30)
+    assert world.share(B.hash) == 0
+    assert condition(world, "AwaitingApproval") == "True"
+    world.act("Approve", actor="bob")
+    world.run(3)
+    assert world.share(B.hash) == 90
+
+
+def test_a_status_that_was_not_written_does_not_shorten_the_drain(stable: World) -> None:
+    rolling_out(stable)
+    stable.now += timedelta(minutes=5)
+    stable.deleted = stable.now
+    for _ in range(2):  # the route is closed, and both writes of the status conflict
+        before = stable.status
+        stable.step()
+        stable.status = before
+    assert stable.route is not None
+    assert stable.route.closed
+    stable.step()
+    assert stable.route is not None
+    stable.now += DRAIN
+    stable.step()
+    assert stable.route is None
+
+
+def test_a_glance_that_finds_nothing_to_take_back_says_nothing(stable: World) -> None:
+    seen = replace(stable.observe(), partial=True, target=None, workloads=())
+    decision = decide(seen, stable.now, stable.settings)
+    assert decision == Decision(status=stable.status, requeue_at=stable.now)

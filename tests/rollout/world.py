@@ -23,8 +23,9 @@ from phasegate.api.rolloutaction import RolloutActionSpec, RolloutActionStatus, 
 from phasegate.api.traffic import GatewayApi, ParentRef, Service, Traffic
 from phasegate.engine.verdict import CheckVerdict, Judgement, Verdict
 from phasegate.engine.verdict import Reason as Verdicts
-from phasegate.rollout.decide import FINALIZER, decide
+from phasegate.rollout.decide import decide
 from phasegate.rollout.decision import Announcement, Children, Decision
+from phasegate.rollout.labels import FINALIZER
 from phasegate.rollout.late import waits_for_labels
 from phasegate.rollout.observed import (
     ActionSeen,
@@ -265,6 +266,8 @@ class World:
         out: list[Callable[[], object]] = []
         if decision.route is not None and decision.route != self.route:
             out.append(partial(setattr, self, "route", decision.route))
+        if decision.remove_route and self.route is not None:
+            out.append(partial(setattr, self, "route", None))
         if decision.status != self.status:
             out.append(partial(setattr, self, "status", decision.status))
         if decision.finalizer != "keep":

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from phasegate.adapters.doorkeeper import Doorkeeper
 
 _PASS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SAFE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -42,6 +52,16 @@ class Telemetry:
             buckets=_SAFE_BUCKETS,
             registry=self.registry,
         )
+        self._pending = Gauge(
+            "phasegate_rollbacks_pending",
+            "Rollbacks that are decided while the route does not say so yet",
+            registry=self.registry,
+        )
+        self._pending_age = Gauge(
+            "phasegate_rollback_pending_seconds",
+            "Age of the oldest of them, 0 without any",
+            registry=self.registry,
+        )
         self._provider_errors = Counter(
             "phasegate_provider_errors",
             "Queries without a usable answer",
@@ -62,17 +82,39 @@ class Telemetry:
         self._leader = Gauge(
             "phasegate_leader", "1 while this process is the leader", registry=self.registry
         )
+        self._clock = Gauge(
+            "phasegate_api_server_clock_ahead_seconds",
+            "By how much the API server's clock is ahead of this machine's, 0 within 3 s",
+            registry=self.registry,
+        )
+        self._tasks = Gauge(
+            "phasegate_tasks", "Things the process does at once", registry=self.registry
+        )
+        ProcessCollector(registry=self.registry)
+
+    def watch_tasks(self, count: Callable[[], int]) -> None:
+        """Report `count` whenever somebody asks."""
+        self._tasks.set_function(count)
 
     def watch_queue(self, depth: Callable[[], int]) -> None:
         """Report `depth` whenever somebody asks."""
         self._queue.set_function(depth)
 
+    def watch_rollbacks(self, pending: Callable[[], int], oldest: Callable[[], float]) -> None:
+        """Report rollbacks whose route is not written yet, and the age of the oldest in seconds."""
+        self._pending.set_function(pending)
+        self._pending_age.set_function(oldest)
+
     def watch_leadership(self, leading: Callable[[], bool]) -> None:
         """Report `leading` whenever somebody asks."""
         self._leader.set_function(leading)
 
+    def watch_clock(self, ahead: Callable[[], float]) -> None:
+        """Report by how many seconds the API server's clock is ahead."""
+        self._clock.set_function(ahead)
+
     def reconciled(self, result: str, seconds: float) -> None:
-        """One pass ended with `result` (``ok``, ``retry``, ``route-failed``, ``gone``, ``bug``) after `seconds`."""
+        """One pass ended after `seconds` with a `result` (`phasegate.control.reconcile.OnPass`)."""
         self._passes.labels(result).inc()
         self._pass_seconds.observe(seconds)
 
@@ -98,14 +140,25 @@ class Telemetry:
 
 
 class StatusServer:
-    """``/metrics``, ``/healthz`` (restart me), ``/readyz`` (I do my part, or stand by)."""
+    """``/metrics``, ``/healthz`` (restart me), ``/readyz`` (I do my part, or stand by).
 
-    def __init__(self, telemetry: Telemetry, *, healthy: Probe, ready: Probe) -> None:
+    Probes are open to all; with a `doorkeeper` metrics are for those it lets in.
+    """
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        healthy: Probe,
+        ready: Probe,
+        doorkeeper: Doorkeeper | None = None,
+    ) -> None:
         self._telemetry = telemetry
+        self._doorkeeper = doorkeeper
         self._probes = {"/healthz": healthy, "/readyz": ready}
         self._runner: web.AppRunner | None = None
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; the port (of use when 0 was asked for). Raises OSError."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
@@ -114,7 +167,7 @@ class StatusServer:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         self._runner = runner
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
         return int(runner.addresses[0][1])
 
     async def stop(self) -> None:
@@ -124,6 +177,14 @@ class StatusServer:
             self._runner = None
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        if self._doorkeeper is not None:
+            said = request.headers.get("Authorization", "")
+            refusal = await self._doorkeeper.refusal(said, request.path)
+            if refusal is not None:
+                headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+                return web.Response(
+                    status=refusal.status, text=f"{refusal.words}\n", headers=headers
+                )
         body = generate_latest(self._telemetry.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

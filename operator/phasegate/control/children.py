@@ -38,10 +38,13 @@ class ChildrenKeeper:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._applied: dict[Key, dict[_Name, _Applied]] = {}
+        self._stored: dict[Key, dict[str, Revision]] = {}
+        """Revisions of running attempts: one that is deleted by hand is stored again."""
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
         self._applied.pop(key, None)
+        self._stored.pop(key, None)
 
     async def keep(self, sight: Sight, decision: Decision, *, delete: bool) -> list[ClusterError]:
         """Create and change what `decision` lists, then (`delete`) remove the rest.
@@ -56,15 +59,31 @@ class ChildrenKeeper:
             await _attempt(errors, self._store, meta, decision.store)
         if decision.children is None:
             return errors
+        for lost in self._lost(meta, decision, known):
+            known[lost.hash] = lost
+            await _attempt(errors, self._store, meta, lost)
         wanted = _wanted(meta, decision.children, known)
         live = _by_name(sight)
         for name, manifest in wanted.items():
             await _attempt(errors, self._apply, meta, manifest, live.get(name))
         if delete and not errors:  # a child that could not be made may be why another must stay
             needed = set(wanted) | _referenced(sight, decision)
+            needed |= _listed(meta.name, decision.children)
             for kind, item in _surplus(sight, decision.children, needed):
                 await _attempt(errors, self._delete, meta, kind, item)
         return errors
+
+    def _lost(
+        self, meta: Meta, decision: Decision, known: Mapping[str, Revision]
+    ) -> list[Revision]:
+        """Revisions that were there earlier in this attempt and are needed; remembers those of now."""
+        key = Key(meta.namespace, meta.name)
+        if decision.children is None or decision.status.progress is None:
+            self._stored.pop(key, None)
+            return []
+        before, keep = self._stored.get(key, {}), decision.children.keep_revisions
+        self._stored[key] = before | {h: r for h, r in known.items() if h in keep}
+        return [r for h, r in before.items() if h in keep and h not in known]
 
     async def _store(self, meta: Meta, stored: Revision) -> None:
         try:
@@ -103,6 +122,19 @@ class ChildrenKeeper:
             (kind.kind, metadata["name"]), None
         )
         await self._cluster.delete(kind, meta.namespace, metadata["name"], uid=metadata["uid"])
+
+
+def removes(sight: Sight, decision: Decision) -> bool:
+    """True when carrying `decision` out takes pods or a revision away for good."""
+    children, live, agent = decision.children, sight.children, sight.observed.meta.name
+    if children is None:
+        return False
+    kept = {workload_name(agent, w.revision, w.mode) for w in children.workloads}
+    kept |= {name for _, name in _referenced(sight, decision)}
+    running = {revision_of(item) for item in live.deployments}
+    return any(item["metadata"]["name"] not in kept for item in live.deployments) or any(
+        revision_of(item) not in running | children.keep_revisions for item in live.revisions
+    )
 
 
 def contains(live: object, wanted: object) -> bool:
@@ -162,6 +194,12 @@ def _referenced(sight: Sight, decision: Decision) -> set[_Name]:
         if plan is not None:
             used |= plan.revisions()
     names = [workload_name(agent, revision_hash, mode) for revision_hash, mode in used]
+    return {(kind, name) for kind in ("Deployment", "Service") for name in names}
+
+
+def _listed(agent: str, children: Children) -> set[_Name]:
+    """Workloads that should be there, those too whose revision is lost and that cannot be applied."""
+    names = [workload_name(agent, w.revision, w.mode) for w in children.workloads]
     return {(kind, name) for kind in ("Deployment", "Service") for name in names}
 
 

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from phasegate.api.agentrollout import AgentRolloutStatus, EvidenceCheckpoint
 from phasegate.api.base import StatusModel
-from phasegate.api.errors import ClusterError, Conflict, NotFound
+from phasegate.api.errors import ClusterError, Conflict, NotFound, Refused
+from phasegate.api.records import Told
 from phasegate.control import kinds
 from phasegate.control.children import ChildrenKeeper
 from phasegate.control.observe import Sight
-from phasegate.control.parse import status_of
+from phasegate.control.pace import numbers_every
 from phasegate.control.ports import Clock, Cluster, Key, Recorder, Router
+from phasegate.control.records import Written, record_seen
 from phasegate.rollout import manifests
-from phasegate.rollout.decide import FINALIZER
-from phasegate.rollout.decision import Decision, RolloutPlan
+from phasegate.rollout.decision import Announcement, Decision, RolloutPlan
+from phasegate.rollout.labels import FINALIZER
+from phasegate.rollout.recording import bounded, merged
 from phasegate.rollout.route import RoutePlan
-from phasegate.rollout.telling import not_routed, only_numbers_differ
+from phasegate.rollout.telling import LATELY, not_routed, only_numbers_differ
+
+TELL_AFTER = timedelta(seconds=5)
+"""A route write that is refused for longer is told, although other rollbacks wait for a worker."""
 
 
 @dataclass(slots=True)
@@ -33,6 +39,10 @@ class Outcome:
     errors: list[ClusterError] = field(default_factory=list)
     route_failed: bool = False
     """Traffic has not moved as decided: try again soon, and before anything else."""
+    route_tried: bool = False
+    """Traffic was to be moved, and that was tried."""
+    deferred: bool = False
+    """That is all that was done; everything else waits for the routes of others."""
     recorded: bool = False
     """The status says what was decided."""
     write_again_in: float | None = None
@@ -58,9 +68,10 @@ class Executor:
         clock: Clock,
         *,
         refresh: float,
+        running: Callable[[], int] = lambda: 1,
         on_taken_back: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`refresh`: seconds between status writes that change numbers only.
+        """`refresh`: seconds between status writes that change numbers only; `running` rollouts share.
 
         `on_taken_back` is told, once a rollback's route is written, the seconds since its decision.
         """
@@ -69,24 +80,41 @@ class Executor:
         self._recorder = recorder
         self._clock = clock
         self._refresh = refresh
+        self._running = running
         self._on_taken_back = on_taken_back
         self._children = ChildrenKeeper(cluster)
         self._pending: dict[Key, _Pending] = {}
         self._written: dict[Key, float] = {}
+        self._told: dict[Key, frozenset[Told]] = {}
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
+        self._router.forget(key)
         self._children.forget(key)
         self._pending.pop(key, None)
         self._written.pop(key, None)
+        self._told.pop(key, None)
 
     async def execute(
-        self, key: Key, sight: Sight, decision: Decision, checkpoint: EvidenceCheckpoint | None
+        self,
+        key: Key,
+        sight: Sight,
+        decision: Decision,
+        checkpoint: EvidenceCheckpoint | None,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> Outcome:
-        """Carry out `decision`; `checkpoint` goes into the running attempt's record if it is due."""
+        """Carry out `decision`; `checkpoint` goes into the running attempt's record if it is due.
+
+        While `hurried` says that other agents' users are still to be brought to safety, a pass that
+        has moved traffic, or could not, writes nothing but the route.
+        """
         outcome = Outcome()
         decision = self._since_first(key, decision)
         await self._route(key, sight, decision, outcome)
+        owed = outcome.route_failed and self._owes_words(key)
+        if outcome.route_tried and not owed and hurried():
+            outcome.deferred = True
+            return outcome
         version = await self._status(key, sight, decision, outcome)
         if any(isinstance(error, Conflict) for error in outcome.errors):
             return outcome  # somebody changed the agent meanwhile: look again before doing more
@@ -99,9 +127,26 @@ class Executor:
             return outcome  # what follows says that it happened
         await self._records(key, sight, decision, checkpoint, outcome)
         await self._finalizer(key, sight, decision, version, outcome)
-        for announcement in decision.announcements:
-            await self._recorder.announce(sight.agent, announcement)
+        await self._announce(key, sight, decision)
         return outcome
+
+    async def _announce(self, key: Key, sight: Sight, decision: Decision) -> None:
+        """Tell what this pass decided, and what the status says that this process has not told.
+
+        The process before this one may have died before it did; the Event's name keeps it from
+        being told twice.
+        """
+        now, known = self._clock.now(), self._told.get(key, frozenset())
+        kept = decision.status.announced
+        fresh = [told for told in kept if told not in known and now - told.at < LATELY]
+        news = [Announcement(told.type, told.reason, told.message) for told in fresh]
+        for announcement in dict.fromkeys((*news, *decision.announcements)):
+            await self._recorder.announce(sight.agent, announcement)
+        self._told[key] = frozenset(kept)
+
+    def _owes_words(self, key: Key) -> bool:
+        """True when a route could not be written for so long that people must be told, come what may."""
+        return self._clock.now() - self._pending[key].first >= TELL_AFTER
 
     def _since_first(self, key: Key, decision: Decision) -> Decision:
         """A rollback whose route write failed was decided when it was first decided."""
@@ -121,12 +166,16 @@ class Executor:
         return replace(decision, route=route, status=status)
 
     async def _route(self, key: Key, sight: Sight, decision: Decision, outcome: Outcome) -> None:
+        if decision.remove_route:
+            await _attempt(outcome, self._router.remove(sight.agent))
+            return
         # The split may be right and the rest of the route not (hostnames, a foreign edit): the
         # router knows, and writes nothing where nothing differs.
         plan = decision.route or sight.observed.route.plan
         if plan is None:
             self._pending.pop(key, None)
             return
+        outcome.route_tried = plan != sight.observed.route.plan
         try:
             await self._router.write(sight.agent, plan)
         except ClusterError as error:
@@ -154,7 +203,8 @@ class Executor:
         if status == before:
             return seen.meta.resource_version
         if only_numbers_differ(before, status):
-            rest = self._written.get(key, float("-inf")) + self._refresh - self._clock.monotonic()
+            every = numbers_every(self._refresh, self._running())
+            rest = self._written.get(key, float("-inf")) + every - self._clock.monotonic()
             if rest > 0:
                 outcome.write_again_in = rest
                 return seen.meta.resource_version
@@ -186,10 +236,10 @@ class Executor:
             await _attempt(outcome, self._rollout(key, sight, plan, due))
         current = sight.observed.status.current_rollout
         if checkpoint is not None and current is not None and current not in planned:
-            known = sight.observed.rollout
+            known = _seen_record(sight)
             if known is not None:
-                updated = known.model_copy(update={"evidence": checkpoint})
-                await _attempt(outcome, self._write_rollout(key, current, updated))
+                updated = known.status.model_copy(update={"evidence": checkpoint})
+                await _attempt(outcome, self._write_rollout(key, current, known, updated))
         for action in decision.outcomes:
             written = self._cluster.patch_status(
                 kinds.ROLLOUT_ACTION, key.namespace, action.name, dump(action.status), None
@@ -199,34 +249,53 @@ class Executor:
     async def _rollout(
         self, key: Key, sight: Sight, plan: RolloutPlan, checkpoint: EvidenceCheckpoint | None
     ) -> None:
-        """Make the record of an attempt say what `plan` says; its evidence is not the plan's affair."""
-        known = await self._known_rollout(key, sight, plan.name)
-        if known is None:
-            created = manifests.agent_rollout(sight.observed.meta, plan)
-            try:
-                await self._cluster.create(created)
-            except Conflict:
-                known = await self._known_rollout(key, sight, plan.name, live=True)
-        evidence = checkpoint or (known.evidence if known is not None else None)
-        status = plan.status.model_copy(update={"evidence": evidence})
-        if status != known:
-            await self._write_rollout(key, plan.name, status)
+        """Make the record of an attempt say what `plan` says, and all that it said before.
 
-    async def _known_rollout(
-        self, key: Key, sight: Sight, name: str, *, live: bool = False
-    ) -> AgentRolloutStatus | None:
-        if not live and name == sight.observed.status.current_rollout:
-            return sight.observed.rollout
+        Its evidence is not the plan's affair, while there is need of any.
+        """
+
+        async def write(known: Written) -> None:
+            evidence = None if plan.over else checkpoint or known.status.evidence
+            status = merged(known.status, plan.status).model_copy(update={"evidence": evidence})
+            await self._write_rollout(key, plan.name, known, status)
+
+        known = await self._known_rollout(key, sight, plan)
         try:
-            manifest = await self._cluster.get(kinds.AGENT_ROLLOUT, key.namespace, name)
+            if known is None:
+                created = manifests.agent_rollout(sight.observed.meta, plan)
+                known = Written.of(await self._cluster.create(created))
+            await write(known)
+        except Conflict:  # what was read was remembered, and is not what is there
+            await write(await self._written_before(key, sight, plan))
+
+    async def _known_rollout(self, key: Key, sight: Sight, plan: RolloutPlan) -> Written | None:
+        if plan.name == sight.observed.status.current_rollout:
+            return _seen_record(sight)
+        try:
+            return await self._written_before(key, sight, plan)
         except NotFound:
             return None
-        return status_of(AgentRolloutStatus, manifest)
 
-    async def _write_rollout(self, key: Key, name: str, status: AgentRolloutStatus) -> None:
-        await self._cluster.patch_status(
-            kinds.AGENT_ROLLOUT, key.namespace, name, dump(status), None
-        )
+    async def _written_before(self, key: Key, sight: Sight, plan: RolloutPlan) -> Written:
+        """The record of this very attempt; raises Refused if another one's has its name."""
+        manifest = await self._cluster.get(kinds.AGENT_ROLLOUT, key.namespace, plan.name)
+        found = record_seen(manifest, sight.observed.meta.uid)
+        if found is None or not found.mine or found.spec.revision != plan.spec.revision:
+            raise Refused(
+                f"AgentRollout {plan.name} is the record of another attempt and is kept as it is; "
+                "this attempt has no record"
+            )
+        return Written.of(manifest)
+
+    async def _write_rollout(
+        self, key: Key, name: str, known: Written, status: AgentRolloutStatus
+    ) -> None:
+        """Raises Conflict if the record says something else by now than what is `known` of it."""
+        status = bounded(status)
+        if status != known.status:
+            await self._cluster.patch_status(
+                kinds.AGENT_ROLLOUT, key.namespace, name, dump(status), known.version
+            )
 
     async def _finalizer(
         self, key: Key, sight: Sight, decision: Decision, version: str, outcome: Outcome
@@ -245,6 +314,12 @@ class Executor:
         ]
         written = self._cluster.patch(kinds.AGENT_DEPLOYMENT, key.namespace, key.name, patch)
         await _attempt(outcome, written)
+
+
+def _seen_record(sight: Sight) -> Written | None:
+    """The current attempt's record, if it was read."""
+    status = sight.observed.rollout
+    return Written(status, sight.record_version) if status is not None else None
 
 
 def dump(status: StatusModel) -> dict[str, Any]:

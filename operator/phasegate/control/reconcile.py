@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,25 +10,26 @@ from typing import Protocol
 
 from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.agentrollout import EvidenceCheckpoint
-from phasegate.api.errors import ClusterError, Conflict, NotFound, PhasegateError
+from phasegate.api.errors import ClusterError, Conflict, PhasegateError, Throttled
+from phasegate.control.children import removes
 from phasegate.control.execute import Executor, Outcome
-from phasegate.control.observe import Observer, Sight
+from phasegate.control.observe import Gone, Observer, Sight
+from phasegate.control.pending import LONGEST_WAIT, PendingRollbacks
 from phasegate.control.ports import Clock, Key
 from phasegate.control.queue import WorkQueue
 from phasegate.engine.verdict import Judgement
 from phasegate.rollout.decide import decide
 from phasegate.rollout.decision import Decision
+from phasegate.rollout.giving import gives_more
 from phasegate.rollout.observed import Measured, Observed, Settings
 
-ROUTE_BACKOFF = 5.0
-"""Seconds between tries of a route write at most: traffic must move, for ever."""
 SHORTEST = 0.02
 """Seconds between two passes that only a plan led to: no plan may become a busy loop."""
 LOOK_AGAIN = 600.0
 """Seconds after which an agent is looked at again at the latest."""
 
 OnPass = Callable[[str, float], None]
-"""Told of every pass: its result (``ok``, ``retry``, ``route-failed``, ``gone``, ``bug``), seconds."""
+"""Told of every pass: its result (``ok``, ``retry``, ``route-failed``, ``preempted``, ``gone``, ``bug``), seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,13 +80,14 @@ class Reconciler:
         self._settings = settings
         self._on_pass = on_pass
         self._known: set[Key] = set()
+        self.pending = PendingRollbacks(clock)
 
     def known(self) -> frozenset[Key]:
         """Every agent that was seen and, as far as is known, still exists."""
         return frozenset(self._known)
 
     async def work(self, *, urgent_only: bool = False) -> None:
-        """A worker: take keys until cancelled. One of them takes urgent keys only."""
+        """A worker: take keys until cancelled. Some of them take urgent keys only."""
         while True:
             key = await self._queue.get(urgent_only=urgent_only)
             try:
@@ -96,29 +99,68 @@ class Reconciler:
         """One pass over `key`; whatever happens, it is looked at again when it should be."""
         began = self._clock.monotonic()
         try:
-            result = await self._pass(key)
-        except NotFound:
+            result = await self._unless_urged(key)
+        except Gone:
             self._forget(key)
             result = "gone"
         except PhasegateError as error:
-            delay = self._queue.retry(key, most=self._patience(key), urgent=self._failing(key))
+            delay = self._queue.retry(
+                key,
+                most=self._patience(key),
+                least=self._asked(key, error),
+                urgent=self._failing(key),
+            )
             _log.warning("pass failed", extra=_about(key, error=str(error), retry_in=delay))
             result = "retry"
         except Exception:
             # A bug in one pass must not end the worker: other agents depend on it.
-            delay = self._queue.retry(key)
+            delay = self._queue.retry(key, most=self._patience(key), urgent=self._failing(key))
             _log.exception("bug in a pass", extra=_about(key, retry_in=delay))
             result = "bug"
         self._on_pass(result, self._clock.monotonic() - began)
 
+    async def _unless_urged(self, key: Key) -> str:
+        """A pass, given up as soon as the candidate is found to be bad: the next takes traffic back.
+
+        However slow what it waits for is. To end between two writes is what a crash would do, too;
+        every pass goes on from what is there. One that takes traffic back already is let be.
+        """
+        # A task even if nothing can end it: so a pass that needs memory only lets others run, too.
+        work = asyncio.ensure_future(self._pass(key))
+        urged = asyncio.ensure_future(self._queue.urged(key))
+        ends = {work} if self._failing(key) else {work, urged}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+        finally:
+            for task in (work, urged):
+                task.cancel()
+            await asyncio.gather(work, urged, return_exceptions=True)
+        return "preempted"
+
     async def _pass(self, key: Key) -> str:
         failing = self._failing(key)
+        waited = failing and self.pending.begin(key)
+        first = key not in self._known
         sight = await (self._glance(key) if failing else self._look(key))
+        if failing and sight.observed.status.progress is None:  # it was taken back already
+            failing, sight = False, await self._look(key)
         self._known.add(key)
-        now = self._clock.now()
-        decision = decide(sight.observed, now, self._settings)
+        decision = decide(sight.observed, self._clock.now(), self._settings)
+        if not failing and _must_ask(sight, decision, first):
+            sight = await self._look(key, live=True)
+            decision = decide(sight.observed, self._clock.now(), self._settings)
         checkpoint = self._evidence.checkpoint(key)
-        outcome = await self._executor.execute(key, sight, decision, checkpoint)
+        if not failing and decision.takes_back(sight.observed.route.plan):
+            waited = self.pending.begin(key)
+        hurried = (lambda: self._queue.hurried) if failing else (lambda: False)
+        outcome = await self._executor.execute(key, sight, decision, checkpoint, hurried)
+        if not outcome.route_failed:
+            self._taken_back(key, waited)
+        if outcome.deferred and not outcome.errors:
+            self._queue.add(key)
+            return "ok"
         if outcome.recorded:
             self._evidence.track(key, sight.observed, decision.status)
         if checkpoint is not None and not outcome.errors:
@@ -127,9 +169,9 @@ class Reconciler:
             self._queue.add(key)  # the traffic is safe: now everything else
         return self._look_again(key, decision, outcome)
 
-    async def _look(self, key: Key) -> Sight:
+    async def _look(self, key: Key, *, live: bool = False) -> Sight:
         """Observe, and judge by the phase and the policy that were just read, not by older ones."""
-        sight = await self._observer.observe(key)
+        sight = await self._observer.observe(key, live=live)
         self._evidence.track(key, sight.observed, sight.observed.status)
         return self._judged(key, sight)
 
@@ -146,10 +188,18 @@ class Reconciler:
         )
         return replace(sight, observed=judged)
 
+    def _taken_back(self, key: Key, waited: bool) -> None:
+        """No traffic of `key` has to be moved any more; where it could not be before, others try too."""
+        self.pending.end(key)
+        for other in self.pending.others() if waited else ():
+            self._queue.hasten(other)
+
     def _look_again(self, key: Key, decision: Decision, outcome: Outcome) -> str:
         if outcome.errors:
-            most = ROUTE_BACKOFF if outcome.route_failed else self._patience(key)
-            delay = self._queue.retry(key, most=most, urgent=outcome.route_failed)
+            most = LONGEST_WAIT if outcome.route_failed else 60.0
+            most = min(most, self._patience(key))
+            least = self._asked(key, *outcome.errors)
+            delay = self._queue.retry(key, most=most, least=least, urgent=outcome.route_failed)
             self._tell(key, outcome.errors, delay)
             return "route-failed" if outcome.route_failed else "retry"
         self._queue.succeeded(key)
@@ -158,7 +208,7 @@ class Reconciler:
             delay = min(delay, (decision.requeue_at - self._clock.now()).total_seconds())
         if outcome.write_again_in is not None:
             delay = min(delay, outcome.write_again_in)
-        self._queue.add_after(key, max(delay, SHORTEST))
+        self._queue.look_again(key, max(delay, SHORTEST))
         return "ok"
 
     def _tell(self, key: Key, errors: list[ClusterError], delay: float) -> None:
@@ -174,12 +224,40 @@ class Reconciler:
         return judgement is not None and judgement.verdict == "Fail"
 
     def _patience(self, key: Key) -> float:
-        return ROUTE_BACKOFF if self._failing(key) else 60.0
+        return self.pending.patience() if self._owed(key) else 60.0
+
+    def _owed(self, key: Key) -> bool:
+        """True while traffic is to be taken back, as far as is known."""
+        return self._failing(key) or key in self.pending
+
+    def _asked(self, key: Key, *errors: PhasegateError) -> float:
+        """Seconds that the API server asked us to wait; to take traffic back we do not."""
+        asked = (error.after for error in errors if isinstance(error, Throttled))
+        return 0.0 if self._owed(key) else max(asked, default=0.0)
 
     def _forget(self, key: Key) -> None:
         self._known.discard(key)
+        self.pending.end(key)
         for part in (self._observer, self._executor, self._evidence, self._queue):
             part.forget(key)
+
+
+def _must_ask(sight: Sight, decision: Decision, first: bool) -> bool:
+    """True when what is remembered is not enough for `decision`: the API server has to be asked.
+
+    Remembered things hold traffic and take it back. They do not give it, and delete nothing; and
+    in the first pass of a process, whose memory may be older than the last one's writes, they move
+    nothing but a rollback.
+    """
+    before, plan = sight.observed.route.plan, decision.route
+    stable, latest = decision.status.stable_revision, plan or before
+    if plan is not None and gives_more(before, plan, stable):
+        return True
+    if stable != sight.observed.status.stable_revision and (latest is None or not latest.intent):
+        return True  # promoted: nothing takes its users back any more
+    if first and plan is not None and plan != before and plan.intent is None:
+        return True
+    return decision.remove_route or removes(sight, decision)
 
 
 def _about(key: Key, **more: object) -> dict[str, object]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from phasegate.api.agentdeployment import Phase, Progress
 from phasegate.rollout.budget import budget_in_force, watch_budget
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.gate import await_approval, gate, say_held
+from phasegate.rollout.giving import gives_more
+from phasegate.rollout.labels import FINALIZER
 from phasegate.rollout.observed import Revision
-from phasegate.rollout.phases import mirrors, mode_of, phases_of, weight_of
+from phasegate.rollout.phases import approved, mirrors, mode_of, phases_of, weight_of
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.rollback import complete, roll_back, safe_plan, tripped
 from phasegate.rollout.route import HeaderRoute, Mirror, RoutePlan, split
@@ -23,12 +25,15 @@ def start(draft: Draft, target: Revision, *, why: str) -> None:
     """Begin an attempt with the strategy's first phase. Traffic moves in a later pass, when pods are ready."""
     status = draft.status
     first = phases_of(draft.spec.strategy)[0]
-    number = status.rollouts + 1
+    number = max(status.rollouts, *(record.spec.number for record in draft.seen.records), 0) + 1
+    floor, until = _floor(draft)
     draft.update(
         candidate_revision=target.hash,
         candidate_digest=target.digest,
         rollouts=number,
         current_rollout=f"{draft.seen.meta.name}-{number}",
+        base_replicas=floor,
+        base_replicas_until=until,
         progress=Progress(phase=first, entered_at=draft.now),
         rollback=None,
         previous_revision=None,
@@ -43,9 +48,29 @@ def start(draft: Draft, target: Revision, *, why: str) -> None:
     draft.look_again(draft.settings.poll)
 
 
+def _floor(draft: Draft) -> tuple[int, datetime | None]:
+    """Pods that stable keeps, and until when if they are the attempt's before: it must not pass them on."""
+    status, gate_before = draft.status, draft.status.last_gate
+    if status.base_replicas is None or gate_before is None:
+        serving = draft.seen.workload(status.stable_revision, "live")
+        return serving.desired if serving is not None else draft.spec.replicas, None
+    until = status.base_replicas_until or gate_before.at + draft.settings.linger
+    return max(draft.spec.replicas, status.base_replicas), until
+
+
+def _lower_floor(draft: Draft) -> None:
+    """What was kept for the attempt before is not needed any more."""
+    until = draft.status.base_replicas_until
+    if until is not None and draft.now >= until:
+        draft.update(base_replicas=draft.spec.replicas, base_replicas_until=None)
+
+
 def run(draft: Draft) -> None:
     """One pass of a running attempt."""
     if not _safe(draft):
+        return
+    if draft.seen.partial and draft.seen.unread is not None:
+        draft.say(Reason.READ_FAILED, draft.seen.unread)
         return
     watch_budget(draft)
     if draft.seen.plan and not draft.status.plan:
@@ -60,7 +85,8 @@ def run(draft: Draft) -> None:
             Reason.INVALID_SPEC, draft.seen.spec_problem or "the spec cannot be read", stalled=True
         )
         return
-    if _traffic_in_place(draft, progress, stable, candidate):
+    _lower_floor(draft)
+    if _traffic_in_place(draft, progress, stable, candidate) and not draft.seen.route.contested:
         gate(draft)
     if draft.status.progress is not None and _edited(draft, draft.status.progress):
         draft.message += " (the strategy was edited: that applies from the next phase on)"
@@ -162,7 +188,7 @@ def _traffic_in_place(draft: Draft, progress: Progress, stable: str, candidate: 
         _without_more(draft, stable, candidate)
         draft.say(Reason.ROUTER_CANNOT_MIRROR, cannot_mirror(draft, phase), stalled=True)
         return False
-    wanted = candidate_workload(draft.spec, phase, candidate)
+    wanted = candidate_workload(draft.spec, draft.status, phase, candidate)
     workload = seen.workload(candidate, wanted.mode)
     started = progress.started_at is not None
     ready = 0 if workload is None else workload.ready
@@ -183,11 +209,18 @@ def _traffic_in_place(draft: Draft, progress: Progress, stable: str, candidate: 
         not started
         and phase.approval == "Required"
         and draft.in_first_phase
-        and progress.approved_phase != phase.name
+        and not approved(progress, phase)
     ):
         await_approval(draft, phase)
         return False
     plan = phase_plan(draft, phase, stable, candidate)
+    unguarded = FINALIZER not in seen.meta.finalizers
+    if unguarded and gives_more(seen.route.plan, plan, stable):
+        _without_more(draft, stable, candidate)
+        text = f"waiting for the finalizer {FINALIZER}: without it a deletion could cost requests"
+        draft.say(Reason.WAITING_FOR_ROUTE, f"{phase.name}: {text}")
+        draft.look_again(draft.settings.poll)
+        return False
     if seen.route.plan != plan:
         draft.route = plan
         draft.say(Reason.WAITING_FOR_ROUTE, f"{phase.name}: programming the route")

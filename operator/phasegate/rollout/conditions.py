@@ -17,7 +17,9 @@ from phasegate.rollout.rollback import AFTERWARDS
 def conditions_of(draft: Draft) -> tuple[Condition, ...]:
     """All conditions of this pass; a transition time moves only when the status does."""
     route = draft.seen.route
-    programmed = route.programmed and route.plan is not None and draft.route is None
+    programmed = (
+        route.programmed and route.plan is not None and draft.route is None and not route.contested
+    )
     rollback, trend = draft.status.rollback, worsening(draft)
     wanted: list[tuple[str, ConditionStatus, str, str]] = [
         ("Ready", _flag(draft.ready), draft.reason, draft.message)
@@ -34,7 +36,7 @@ def conditions_of(draft: Draft) -> tuple[Condition, ...]:
             "TrafficProgrammed",
             _flag(programmed and draft.reason is not Reason.SHARE_MISMATCH),
             _traffic_reason(draft, programmed),
-            route.message if not programmed else "the route is accepted",
+            route.contested or (route.message if not programmed else "the route is accepted"),
         ),
         (
             "AwaitingApproval",
@@ -73,6 +75,8 @@ def _rollback_reason(rollback: RollbackRecord | None) -> str:
 def _traffic_reason(draft: Draft, programmed: bool) -> str:
     if draft.reason is Reason.SHARE_MISMATCH:
         return Reason.SHARE_MISMATCH
+    if draft.seen.route.contested:
+        return Reason.ROUTE_CONTESTED
     return Reason.PROGRAMMED if programmed else Reason.NOT_PROGRAMMED
 
 

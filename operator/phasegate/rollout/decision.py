@@ -29,6 +29,8 @@ class RolloutPlan:
     name: str
     spec: AgentRolloutSpec
     status: AgentRolloutStatus
+    over: bool = False
+    """Nothing is judged by it any more: its evidence goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Decision:
     status: AgentDeploymentStatus
     route: RoutePlan | None = None
     """None: leave the route as it is (or there is none to have)."""
+    remove_route: bool = False
+    """The agent goes, and nobody needs its route any more."""
     children: Children | None = None
     """None: leave them as they are."""
     store: Revision | None = None
@@ -75,3 +79,8 @@ class Decision:
     finalizer: Literal["keep", "add", "remove"] = "keep"
     announcements: tuple[Announcement, ...] = ()
     requeue_at: datetime | None = None
+
+    def takes_back(self, current: RoutePlan | None) -> bool:
+        """Whether the route is to be written because of a rollback that `current` does not know of."""
+        intent = self.route.intent if self.route is not None else None
+        return intent is not None and (current is None or current.intent != intent)

@@ -12,7 +12,7 @@ from phasegate.engine.verdict import Reason as Verdicts
 from phasegate.rollout.budget import say_spent
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.judging import share_problem
-from phasegate.rollout.phases import next_phase
+from phasegate.rollout.phases import approved, next_phase
 from phasegate.rollout.reasons import Reason
 
 _HOLDING = frozenset(
@@ -71,6 +71,8 @@ def _held(draft: Draft, progress: Progress) -> bool:
         say_held(draft, progress.hold)
     elif progress.spent is not None:
         say_spent(draft, progress, progress.spent)
+    elif seen.unread is not None:
+        draft.say(Reason.READ_FAILED, seen.unread)
     elif seen.policy.problem is not None:
         draft.say(seen.policy.reason, seen.policy.problem, stalled=True)
     elif seen.spec_problem is not None:
@@ -159,7 +161,7 @@ def _next(draft: Draft, progress: Progress) -> None:
     if upcoming is None:
         _promote(draft, progress)
         return
-    if upcoming.approval == "Required" and progress.approved_phase != upcoming.name:
+    if upcoming.approval == "Required" and not approved(progress, upcoming):
         await_approval(draft, upcoming)
         return
     message = f"{progress.phase.name} passed: {_evidence(draft)}"
@@ -195,6 +197,8 @@ def _promote(draft: Draft, progress: Progress) -> None:
         previous_warm_until=warm,
         candidate_revision=None,
         candidate_digest=None,
+        base_replicas=None,
+        base_replicas_until=None,
         progress=None,
     )
     draft.say(Reason.STABLE, f"{status.candidate_revision} is stable", ready=True)

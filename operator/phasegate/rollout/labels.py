@@ -12,6 +12,8 @@ REVISION = f"{GROUP}/revision"
 MODE = f"{GROUP}/mode"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "phasegate"
+FINALIZER = f"{GROUP}/traffic"
+"""Present only while an attempt may have traffic, so that nothing is stuck on it when the operator is gone."""
 
 
 def workload_name(agent: str, revision: str, mode: Mode) -> str:

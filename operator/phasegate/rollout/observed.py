@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from phasegate.api.agentdeployment import AgentDeploymentSpec, AgentDeploymentStatus
-from phasegate.api.agentrollout import AgentRolloutStatus
+from phasegate.api.agentrollout import AgentRolloutSpec, AgentRolloutStatus
 from phasegate.api.base import Meta
 from phasegate.api.rollbackpolicy import RollbackPolicySpec
 from phasegate.api.rolloutaction import RolloutActionSpec
@@ -67,6 +67,10 @@ class RouteSeen:
     message: str
     """Why it is not programmed, in the gateway's own words."""
     capabilities: Capabilities
+    edited: str = ""
+    """Who has changed the route since we wrote it, if somebody has."""
+    contested: str = ""
+    """Who changes it again and again, in a sentence; while it is so, what can wait is not corrected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,17 @@ class ActionSeen:
     """Tells it from an earlier one of the same name."""
     created: datetime
     spec: RolloutActionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSeen:
+    """The record of an attempt, of this agent or of one that had its name before."""
+
+    name: str
+    spec: AgentRolloutSpec
+    status: AgentRolloutStatus
+    mine: bool
+    """It belongs to this very agent, by uid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,8 @@ class Observed:
     route: RouteSeen
     rollout: AgentRolloutStatus | None
     """The current attempt's record (of `status.current_rollout`), if it exists."""
+    records: tuple[RecordSeen, ...] = ()
+    """All records of the agent's name, oldest first; read where an attempt may start, or the status was lost."""
     judgement: Judgement | None = None
     late: Judgement | None = None
     """What labels say that arrive after the attempt has ended well; None when nobody waits for any."""
@@ -132,6 +149,8 @@ class Observed:
     actions: tuple[ActionSeen, ...] = ()
     partial: bool = False
     """Only the agent and its route were read: enough to take traffic back, for nothing else."""
+    unread: str | None = None
+    """What could not be read now, in a sentence: nothing that rests on it is done, and it is read again soon."""
     identity_problem: str | None = None
     """Why nobody's identity is enforced (admission policies missing or changed): no action is accepted then."""
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from phasegate.api.agentdeployment import AgentDeploymentSpec, Budget, Phase, Preset, Strategy
+from phasegate.api.agentdeployment import (
+    AgentDeploymentSpec,
+    Budget,
+    Phase,
+    Preset,
+    Progress,
+    Strategy,
+)
 from phasegate.rollout.route import Mode
 
 _RANK: Mapping[str, int] = MappingProxyType({"Dark": 0, "Shadow": 1, "Canary": 2, "Full": 3})
@@ -64,6 +71,12 @@ def position(phase: Phase) -> tuple[int, int]:
 def next_phase(strategy: Strategy, current: Phase) -> Phase | None:
     """The first phase of the strategy, as it is now, that lies beyond `current`; None at the end."""
     return next((p for p in phases_of(strategy) if position(p) > position(current)), None)
+
+
+def approved(progress: Progress, phase: Phase) -> bool:
+    """True when a person agreed to this very phase: to its share of the users, not to its name."""
+    given = progress.approved_phase, progress.approved_type, progress.approved_weight
+    return given == (phase.name, phase.type, weight_of(phase))
 
 
 def weight_of(phase: Phase) -> int:

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     # Progressing
     WAITING_FOR_PODS = "WaitingForPods"
     WAITING_FOR_ROUTE = "WaitingForRoute"
+    READ_FAILED = "ReadFailed"
     COLLECTING_EVIDENCE = "CollectingEvidence"
     HELD_BY_PERSON = "Paused"
     HELD_BY_EVIDENCE = "Holding"
@@ -41,6 +42,7 @@ class Reason(StrEnum):
     # TrafficProgrammed
     PROGRAMMED = "Programmed"
     NOT_PROGRAMMED = "NotProgrammed"
+    ROUTE_CONTESTED = "RouteContested"
     NOT_AWAITING = "NotAwaitingApproval"
     NOT_ROLLED_BACK = "NotRolledBack"
     # EarlyWarning
@@ -57,5 +59,6 @@ class Reason(StrEnum):
     CANCELLED = "RolloutCancelled"
     SUPERSEDED = "RolloutSuperseded"
     SAFE = "TrafficSafe"
+    ROUTE_RESTORED = "RouteRestored"
     ACTION_ACCEPTED = "ActionAccepted"
     ACTION_REFUSED = "ActionRefused"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from phasegate.api.records import RollbackRecord
 from phasegate.engine.verdict import Judgement, Verdict
-from phasegate.rollout.draft import Draft
+from phasegate.rollout.draft import Draft, one_line
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.route import RollbackIntent, RoutePlan, only, split, with_intent
 
@@ -55,7 +55,7 @@ def roll_back(
         revision=status.candidate_revision,
         phase=progress.phase.name,
         trigger=trigger,
-        message=message[:1024],
+        message=one_line(message)[:1024],
         decided_at=draft.now,
         by=by,
         since=since,

@@ -67,6 +67,8 @@ class RoutePlan:
     mirror: Mirror | None = None
     header: HeaderRoute | None = None
     intent: RollbackIntent | None = None
+    closed: bool = False
+    """No request is taken any more: the agent is about to go."""
 
     def percent(self, revision: str) -> int:
         """Share of user requests that `revision` is meant to get, 0…100; an idle slot counts as 0."""

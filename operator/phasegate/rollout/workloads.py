@@ -12,12 +12,21 @@ from phasegate.rollout.phases import mode_of, weight_of
 from phasegate.rollout.route import Mode, RoutePlan
 
 
-def candidate_workload(spec: AgentDeploymentSpec, phase: Phase, revision: str) -> WorkloadPlan:
+def full_size(spec: AgentDeploymentSpec, status: AgentDeploymentStatus) -> int:
+    """Pods for all users: what the spec says, and during an attempt no fewer than when it began.
+
+    An autoscaler that sees the stable revision's pods idle must not take away what a rollback needs.
+    """
+    return max(spec.replicas, status.base_replicas or 0)
+
+
+def candidate_workload(
+    spec: AgentDeploymentSpec, status: AgentDeploymentStatus, phase: Phase, revision: str
+) -> WorkloadPlan:
     """The candidate's workload in `phase`, in proportion to the share it is given."""
     share = (phase.mirror_percent or 100) if weight_of(phase) == 0 else weight_of(phase)
-    return WorkloadPlan(
-        revision, mode_of(phase, spec), max(1, math.ceil(spec.replicas * share / 100))
-    )
+    wanted = math.ceil(full_size(spec, status) * share / 100)
+    return WorkloadPlan(revision, mode_of(phase, spec), max(1, wanted))
 
 
 def children_for(
@@ -39,11 +48,11 @@ def children_for(
 
     stable, candidate = status.stable_revision, status.candidate_revision
     if stable is not None:
-        want(stable, "live", spec.replicas)
+        want(stable, "live", full_size(spec, status))
     if previous_is_warm(status, now) and status.previous_revision is not None:
-        want(status.previous_revision, "live", spec.replicas)
+        want(status.previous_revision, "live", full_size(spec, status))
     if candidate is not None and status.progress is not None:
-        plan = candidate_workload(spec, status.progress.phase, candidate)
+        plan = candidate_workload(spec, status, status.progress.phase, candidate)
         want(plan.revision, plan.mode, plan.replicas)
     in_use = {
         used for plan in (seen.route.plan, route) if plan is not None for used in plan.revisions()
@@ -56,6 +65,8 @@ def children_for(
     }
     if seen.target is not None:
         keep.add(seen.target.hash)
+    if seen.unread is not None:
+        keep.update(seen.revisions)  # the spec may describe one of them
     return Children(
         stable_service=stable,
         workloads=tuple(WorkloadPlan(r, m, n) for (r, m), n in sorted(plans.items())),

@@ -13,8 +13,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, cast
 
+from pydantic import ValidationError
+
 from phasegate.adapters.kinds import HTTP_ROUTE
 from phasegate.api.errors import InvalidSpec
+from phasegate.api.traffic import GatewayApi
 from phasegate.control.parse import meta_of
 from phasegate.control.ports import Manifest
 from phasegate.rollout.labels import (
@@ -30,6 +33,7 @@ ANNOTATION_ROLLBACK: Final = "phasegate.dev/rollback"
 HEADER_REVISION: Final = "x-agent-revision"
 HEADER_VARIANT: Final = "x-agent-variant"
 VARIANT_CANDIDATE: Final = "candidate"
+HEADER_CLOSED: Final = "x-phasegate-closed"
 MAIN_RULE: Final = "main"
 CANDIDATE_RULE: Final = "candidate"
 
@@ -55,6 +59,8 @@ def render(
     traffic = _gateway_api(agent)
     backend = _Backends(agent, stamp=stamp, ports=ports or {})
     matches = [_match(match) for match in traffic.get("matches") or [{}]]
+    if plan.closed:
+        matches = [_only_with(_closed(agent["metadata"]["uid"]), match) for match in matches]
     main: dict[str, Any] = {"name": MAIN_RULE, "matches": matches}
     if plan.mirror is not None:
         main["filters"] = [backend.mirror(plan.mirror)]
@@ -79,6 +85,16 @@ def render(
     }
 
 
+def wanted_traffic(agent: Manifest) -> Mapping[str, Any]:
+    """``spec.traffic.gatewayAPI`` as it was written; empty where no route could be made of it."""
+    traffic = _inner(agent, "spec", "traffic", "gatewayAPI")
+    try:
+        GatewayApi.model_validate(traffic)
+    except ValidationError:
+        return {}  # written under another schema
+    return traffic
+
+
 def parse(route: Manifest) -> RoutePlan | None:
     """What a route of ours says: the inverse of `render`; None if it is not readable as one."""
     rules = {rule.get("name"): rule for rule in route.get("spec", {}).get("rules") or ()}
@@ -98,20 +114,34 @@ def parse(route: Manifest) -> RoutePlan | None:
         mirror=mirrors[0] if mirrors else None,
         header=HeaderRoute(*headers[0]) if headers and headers[0] else None,
         intent=_intent_of(route),
+        closed=_is_closed(route, main),
     )
+
+
+def _is_closed(route: Manifest, main: Mapping[str, Any]) -> bool:
+    closed, matches = _closed(owner_of(route)), main.get("matches") or ()
+    return bool(matches) and all(closed in match.get("headers", ()) for match in matches)
 
 
 def traffic_of(route: Manifest) -> dict[str, Any] | None:
     """The user's part of a route of ours, in the words of ``spec.traffic.gatewayAPI``."""
     spec = route.get("spec") or {}
     main = next((r for r in spec.get("rules") or () if r.get("name") == MAIN_RULE), None)
-    if main is None or not spec.get("parentRefs"):
+    if main is None or not spec.get("parentRefs") or _is_closed(route, main):
         return None
     return {
         "parentRefs": spec["parentRefs"],
         "hostnames": spec.get("hostnames") or [],
         "matches": main.get("matches") or [],
     }
+
+
+def revisions_in(route: Manifest) -> frozenset[str]:
+    """Every revision of the agent that `route` sends anything to, in whatever rule."""
+    name = route["metadata"]["name"]
+    rules = route.get("spec", {}).get("rules") or ()
+    found = (_target(name, reference) for rule in rules for reference in _references(rule))
+    return frozenset(target[0] for target in found if target is not None)
 
 
 def ports_of(route: Manifest) -> dict[str, int]:
@@ -187,13 +217,13 @@ class _Backends:
 
     def __init__(self, agent: Manifest, *, stamp: bool, ports: Ports) -> None:
         self._agent = agent["metadata"]["name"]
-        self._port = agent["spec"]["service"]["port"]
+        self._given = agent
         self._stamp = stamp
         self._ports = ports
 
     def _service(self, revision: str, mode: Mode) -> dict[str, Any]:
         name = workload_name(self._agent, revision, mode)
-        port = self._ports.get(name, self._port)
+        port = self._ports[name] if name in self._ports else _port(self._given)
         return {"group": "", "kind": "Service", "name": name, "port": port}
 
     def of(self, revision: str, mode: Mode, weight: int) -> dict[str, Any]:
@@ -213,10 +243,24 @@ class _Backends:
 
 
 def _gateway_api(agent: Manifest) -> Mapping[str, Any]:
-    traffic = (agent["spec"].get("traffic") or {}).get("gatewayAPI")
-    if not traffic:
+    traffic = _inner(agent, "spec", "traffic", "gatewayAPI")
+    if not traffic.get("parentRefs"):
         raise InvalidSpec("spec.traffic.gatewayAPI: name the Gateway to attach to in parentRefs")
-    return cast(Mapping[str, Any], traffic)
+    return traffic
+
+
+def _port(agent: Manifest) -> int:
+    port = _inner(agent, "spec", "service").get("port")
+    if not isinstance(port, int):
+        raise InvalidSpec("spec.service.port: the port that the agent listens on")
+    return port
+
+
+def _inner(value: object, *names: str) -> Mapping[str, Any]:
+    """A mapping inside mappings; empty where anything on the way is none: schemas change."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
 
 
 def _metadata(agent: Manifest, intent: RollbackIntent | None) -> dict[str, Any]:
@@ -248,7 +292,16 @@ def _match(match: Mapping[str, Any]) -> dict[str, Any]:
 
 def _for_candidate(match: Mapping[str, Any]) -> dict[str, Any]:
     header = {"type": "Exact", "name": HEADER_VARIANT, "value": VARIANT_CANDIDATE}
+    return _only_with(header, match)
+
+
+def _only_with(header: Mapping[str, Any], match: Mapping[str, Any]) -> dict[str, Any]:
     return {**match, "headers": [*match.get("headers", ()), header]}
+
+
+def _closed(uid: str | None) -> dict[str, Any]:
+    """A header that no request has: with it, a rule keeps its backends and matches nothing."""
+    return {"type": "Exact", "name": HEADER_CLOSED, "value": uid}
 
 
 def _identity(reference: Mapping[str, Any], namespace: str) -> tuple[Any, ...]:
