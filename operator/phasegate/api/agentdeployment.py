@@ -27,7 +27,7 @@ from phasegate.api.base import (
 )
 from phasegate.api.cel import ordered_durations
 from phasegate.api.podtemplate import PodTemplate
-from phasegate.api.records import GateRecord, Notice, RollbackRecord
+from phasegate.api.records import GateRecord, Notice, RollbackRecord, Told
 from phasegate.api.traffic import Service, Traffic
 from phasegate.api.verdicts import CheckSummary
 
@@ -313,7 +313,9 @@ class Progress(StatusModel):
     """When its traffic was in place; durations and evidence count from here."""
     approved_by: Person | None = None
     approved_phase: Name | None = None
-    """The phase that the approval is for: it opens no other."""
+    """The phase that the approval is for: it opens no other, nor this one with other users."""
+    approved_type: PhaseType | None = None
+    approved_weight: int | None = None
     hold: Hold | None = None
     spent: BudgetSpent | None = None
     """Set while the phase's budget is used up."""
@@ -337,6 +339,12 @@ class AgentDeploymentStatus(StatusModel):
     candidate_digest: Digest | None = None
     previous_revision: Hash | None = None
     previous_warm_until: AwareDatetime | None = None
+    base_replicas: int | None = None
+    """Pods of the stable revision when the running attempt began: it keeps as many until that is over."""
+    base_replicas_until: AwareDatetime | None = None
+    """Set while these are the attempt's before: kept for requests in flight, and no longer."""
+    closed_at: AwareDatetime | None = None
+    """On deletion: when the route was first seen to take no more requests."""
     current_rollout: Name | None = None
     rollouts: int = 0
     traffic: Annotated[tuple[TrafficShare, ...], Field(max_length=4)] = ()
@@ -351,6 +359,8 @@ class AgentDeploymentStatus(StatusModel):
     rejected_revisions: Annotated[tuple[Hash, ...], Field(max_length=32)] = ()
     handled_actions: Annotated[tuple[ShortText, ...], Field(max_length=32)] = ()
     """Actions whose effect is in this status: a crash before their outcome repeats nothing."""
+    announced: Annotated[tuple[Told, ...], Field(max_length=16)] = ()
+    """The newest Events of what this status says, in the same write: a crash loses none of them."""
     next_decision_at: AwareDatetime | None = None
     replicas: int = 0
     ready_replicas: int = 0

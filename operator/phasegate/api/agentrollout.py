@@ -19,6 +19,9 @@ from phasegate.api.base import (
 from phasegate.api.cel import immutable
 from phasegate.api.records import GateRecord, Notice, RollbackRecord
 
+MAX_KEPT = 131_072
+"""Characters of a policy, or of a price table, that are kept."""
+
 RolloutPhase = Literal["Progressing", "Succeeded", "RolledBack", "Superseded", "Cancelled"]
 
 
@@ -45,6 +48,15 @@ class EvidenceCheckpoint(StatusModel):
     state: Annotated[str, StringConstraints(max_length=131_072)]
 
 
+class JudgedBy(StatusModel):
+    """The policy of an attempt as it could last be read, so that its loss does not end the judgement."""
+
+    spec: Annotated[str, StringConstraints(max_length=MAX_KEPT)]
+    """The RollbackPolicy's spec, as JSON."""
+    prices: Annotated[str, StringConstraints(max_length=MAX_KEPT)] | None = None
+    """The price table, as JSON: model, type of tokens, US dollars for a million, valid from."""
+
+
 class AgentRolloutStatus(StatusModel):
     """What happened: append-only."""
 
@@ -56,4 +68,5 @@ class AgentRolloutStatus(StatusModel):
     incident: RollbackRecord | None = None
     notices: Annotated[tuple[Notice, ...], Field(max_length=64)] = ()
     """Alerts and early warnings, the oldest first."""
+    judged_by: JudgedBy | None = None
     evidence: EvidenceCheckpoint | None = None

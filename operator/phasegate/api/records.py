@@ -43,6 +43,15 @@ class Notice(StatusModel):
     """When it was over; in an attempt's record."""
 
 
+class Told(StatusModel):
+    """An announcement, as it was made: a crash between the status and its Event loses nothing."""
+
+    type: Literal["Normal", "Warning"]
+    reason: ShortText
+    message: Message
+    at: AwareDatetime
+
+
 class RollbackRecord(StatusModel):
     """A rollback: what tripped, with which numbers, and how long users were exposed."""
 

@@ -52,7 +52,11 @@ class HeaderMatch(SpecModel):
         StringConstraints(max_length=256),
         Notation(r"[A-Za-z0-9!#$%&'*+\-.^_|~]+", "must be the name of a header"),
     ]
-    value: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    value: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=4096),
+        Notation(r"[^\x00-\x1f\x7f]+", "must be one line of text without control characters"),
+    ]
 
 
 class RouteMatch(SpecModel):

@@ -13,11 +13,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
-from phasegate.api.agentdeployment import AgentDeploymentSpec
-from phasegate.api.base import Meta
+from pydantic import ValidationError
+
+from phasegate.api.agentdeployment import Agent, AgentDeploymentSpec
+from phasegate.api.base import Meta, StatusModel, lenient
 from phasegate.api.errors import InvalidSpec
+from phasegate.api.traffic import Service
 from phasegate.rollout.labels import AGENT, REVISION, common_labels, owner_reference
 from phasegate.rollout.observed import Revision
 
@@ -137,15 +140,40 @@ def to_manifest(meta: Meta, revision: Revision) -> dict[str, Any]:
 
 
 def from_manifest(manifest: Mapping[str, Any]) -> Revision | None:
-    """The revision that a ControllerRevision stores; None if it is not one of ours."""
-    data = manifest.get("data") or {}
+    """The revision that a ControllerRevision stores; None if it is not one of ours.
+
+    What it stores must be what its digest says: whoever put something else in its place may not
+    have been allowed to run it.
+    """
+    data = _mapping(manifest.get("data"))
     labels = manifest["metadata"].get("labels") or {}
     digest, snapshot = data.get("digest"), data.get("snapshot")
     if data.get("scheme") != SCHEME or not isinstance(digest, str) or AGENT not in labels:
         return None
     if not isinstance(snapshot, Mapping) or labels.get(REVISION) != hash_of(digest):
         return None
+    if digest_of(snapshot) != digest or not _is_sound(snapshot):
+        return None
     return Revision(hash_of(digest), digest, snapshot, int(manifest.get("revision", 0)))
+
+
+class _Snapshot(StatusModel):
+    """What every snapshot of ours has."""
+
+    agent: Annotated[Agent, lenient(Agent)]
+    template: dict[str, Any]
+    service: Annotated[Service, lenient(Service)]
+    config_maps: dict[str, dict[str, Any]]
+
+
+def _is_sound(snapshot: Mapping[str, Any]) -> bool:
+    """Whether pods can be made from it: a digest can be computed of anything."""
+    try:
+        found = _Snapshot.model_validate(snapshot)
+    except ValidationError:
+        return False
+    source = found.agent.system_prompt_from
+    return source is None or source.config_map_key_ref.name in found.config_maps
 
 
 def _template(template: Mapping[str, Any]) -> dict[str, Any]:

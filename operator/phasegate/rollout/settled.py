@@ -5,11 +5,12 @@ from __future__ import annotations
 from phasegate.rollout.attempt import ROUTE_PATIENCE, cannot_mirror, start
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.late import take_back_late
+from phasegate.rollout.lost import remember_attempts, served_before
 from phasegate.rollout.observed import Revision
 from phasegate.rollout.phases import mirrors, phases_of
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.rollback import safe_plan, watch_safety
-from phasegate.rollout.route import RoutePlan, with_intent
+from phasegate.rollout.route import RoutePlan, split, with_intent
 from phasegate.rollout.workloads import previous_is_warm
 
 
@@ -21,14 +22,13 @@ def adopt(draft: Draft) -> bool:
     seen = draft.seen
     if draft.status.stable_revision is not None:
         return True
-    known = seen.revisions.get(seen.stable_service) if seen.stable_service else None
+    known = seen.revisions.get(seen.stable_service or served_before(seen) or "")
     first = known or seen.target
     if first is None:
-        draft.say(
-            seen.spec_reason, seen.spec_problem or "there is no revision to run", stalled=True
-        )
+        _say_no_target(draft, "there is no revision to run")
         return False
     draft.update(stable_revision=first.hash, stable_digest=first.digest)
+    remember_attempts(draft)
     if known is None:
         draft.update(phase="Creating")
         draft.announce(Reason.CREATING, f"first revision {first.hash}: it gets all traffic at once")
@@ -49,11 +49,7 @@ def settle(draft: Draft) -> None:
     _keep_route(draft)
     target = draft.seen.target
     if target is None or draft.seen.spec_problem is not None:
-        draft.say(
-            draft.seen.spec_reason,
-            draft.seen.spec_problem or "the revision cannot be determined",
-            stalled=True,
-        )
+        _say_no_target(draft, "the revision cannot be determined")
     elif target.hash == draft.status.stable_revision:
         _report_stable(draft)
     elif target.hash in draft.status.rejected_revisions:
@@ -66,10 +62,21 @@ def settle(draft: Draft) -> None:
         )
 
 
+def _say_no_target(draft: Draft, otherwise: str) -> None:
+    """Why the spec leads to no revision that could be run."""
+    seen = draft.seen
+    if seen.spec_problem is None and seen.unread is not None:
+        draft.say(Reason.READ_FAILED, seen.unread)
+    else:
+        draft.say(seen.spec_reason, seen.spec_problem or otherwise, stalled=True)
+
+
 def _replace_first(draft: Draft) -> None:
     """A first revision that never served anybody is replaced at once: there is nothing to protect."""
     target, status = draft.seen.target, draft.status
     if status.phase != "Creating" or target is None or draft.seen.spec_problem is not None:
+        return
+    if draft.seen.unread is not None:
         return
     first = draft.seen.workload(status.stable_revision, "live")
     if first is not None and first.ready > 0:
@@ -95,7 +102,11 @@ def _keep_route(draft: Draft) -> None:
     if elsewhere and (serving is None or serving.ready == 0):
         draft.look_again(draft.settings.poll)  # nobody is moved to pods that are not there
         return
-    plan = safe_plan(stable, _beside(draft), current)
+    beside = _beside(draft)
+    if beside is not None and beside == status.previous_revision:
+        plan = split(stable, beside, 0, current)  # also if its pods, and so its slot, were gone
+    else:
+        plan = safe_plan(stable, beside, current)
     if (
         current is not None
         and current.intent is not None
@@ -117,12 +128,18 @@ def _beside(draft: Draft) -> str | None:
         return status.previous_revision if standby is not None and standby.ready > 0 else None
     gate, candidate = status.last_gate, status.candidate_revision
     if candidate is None or gate is None:
+        draft.update(base_replicas=None, base_replicas_until=None)
         return None
     until = gate.at + draft.settings.linger
     if draft.now < until:
         draft.look_again(until)
         return candidate
-    draft.update(candidate_revision=None, candidate_digest=None)
+    draft.update(
+        candidate_revision=None,
+        candidate_digest=None,
+        base_replicas=None,
+        base_replicas_until=None,
+    )
     return None
 
 
@@ -192,6 +209,9 @@ def _report_rejected(draft: Draft, target: Revision) -> None:
 def _obstacle(draft: Draft) -> bool:
     """True when an attempt must not start; says why."""
     seen = draft.seen
+    if seen.unread is not None:
+        draft.say(Reason.READ_FAILED, seen.unread)
+        return True
     if seen.policy.problem is not None:
         draft.say(seen.policy.reason, seen.policy.problem, stalled=True)
         return True
