@@ -16,14 +16,21 @@ from phasegate.control.evidence_store import EvidenceStore
 from phasegate.control.execute import Executor
 from phasegate.control.foretelling import Foreteller
 from phasegate.control.observe import Observer
-from phasegate.control.ports import Key, MetricsProvider, RawSeries
+from phasegate.control.ports import Cluster, Key, MetricsProvider, RawSeries
 from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
 from phasegate.control.sampler import Sampler
 from phasegate.rollout.labels import MODE, REVISION
 from phasegate.rollout.observed import Settings
 
-from tests.control.fakes import FakeCluster, FakeRecorder, FakeRouter, VirtualClock, settle
+from tests.control.fakes import (
+    FakeCluster,
+    FakeRecorder,
+    FakeRouter,
+    OwnClock,
+    VirtualClock,
+    settle,
+)
 
 KEY = Key("team", "support")
 PHASES: list[dict[str, Any]] = [
@@ -126,7 +133,14 @@ class World:
         """`every`: seconds between two scrapes."""
         self.every = every
         self.clock = VirtualClock()
+        self.own = OwnClock(self.clock)
+        """The operator's clock."""
+        self.workers = 1
+        self.tick = 1.0
+        """Seconds between two looks at the metrics at most."""
         self.cluster = FakeCluster(self.clock)
+        self.reads: Cluster = self.cluster
+        """What is remembered of the API server."""
         self.router = FakeRouter(self.cluster.writes, mirror=mirror)
         self.recorder = FakeRecorder()
         self.provider = FakeProvider()
@@ -162,12 +176,14 @@ class World:
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[World]:
         """An operator process; leaving ends it without warning."""
-        self.queue: WorkQueue[Key] = WorkQueue(self.clock, lambda: 0.0)
-        self.store = EvidenceStore(self.clock)
+        self.queue: WorkQueue[Key] = WorkQueue(self.own, lambda: 0.0, lambda key: key.namespace)
+        self.store = EvidenceStore(self.own)
         providers = {"default": self.metrics}
-        foreteller = Foreteller(providers, self.queue, self.clock)
-        self.observer = Observer(self.cluster, self.router, self.clock, plans=foreteller)
-        executor = Executor(self.cluster, self.router, self.recorder, self.clock, refresh=10.0)
+        foreteller = Foreteller(providers, self.queue, self.own, self.store.confused)
+        self.observer = Observer(
+            self.reads, self.router, self.own, plans=foreteller, live=self.cluster
+        )
+        executor = Executor(self.cluster, self.router, self.recorder, self.own, refresh=10.0)
         settings = Settings(refresh=timedelta(seconds=10))
         self.results: list[str] = []
         self.passes: list[int] = []
@@ -177,20 +193,20 @@ class World:
             executor,
             self.store,
             self.queue,
-            self.clock,
+            self.own,
             settings,
             on_pass=self._passed,
         )
-        self.sampler = Sampler(providers, self.store, self.queue, self.clock, tick=1.0)
+        self.sampler = Sampler(providers, self.store, self.queue, self.own, tick=self.tick)
         tasks = [
             asyncio.ensure_future(work)
             for work in (
                 self.queue.run(),
-                self.reconciler.work(),
+                *(self.reconciler.work() for _ in range(self.workers)),
                 self.reconciler.work(urgent_only=True),
                 self.sampler.run(),
                 foreteller.run(),
-                self._second_by_second(),
+                self.traffic(),
             )
         ]
         for item in self.cluster.all(kinds.AGENT_DEPLOYMENT):
@@ -223,6 +239,12 @@ class World:
         """Let time pass."""
         await self.clock.advance(seconds)
 
+    def freeze(self, seconds: int) -> None:
+        """The operator is stopped; users, agents and Prometheus go on."""
+        for _ in range(seconds):
+            self.clock.freeze(1)
+            self._serve_and_scrape()
+
     async def until_phase(self, phase: str, most: int = 600) -> None:
         """Let time pass until the status says `phase`."""
         for _ in range(most):
@@ -237,7 +259,8 @@ class World:
         await self.run(5)
         assert self.condition("Ready")["status"] == "True", self.status
 
-    async def _second_by_second(self) -> None:
+    async def traffic(self) -> None:
+        """Pods start, users ask, Prometheus scrapes."""
         while True:
             await self.clock.sleep(self.every)
             self._start_pods()

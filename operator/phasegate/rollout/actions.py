@@ -7,11 +7,11 @@ from types import MappingProxyType
 
 from phasegate.api.agentdeployment import Hold
 from phasegate.api.rolloutaction import RolloutActionStatus
-from phasegate.rollout.budget import go_on
+from phasegate.rollout.budget import go_on, uncounted
 from phasegate.rollout.decision import ActionOutcome
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.observed import ActionSeen
-from phasegate.rollout.phases import next_phase
+from phasegate.rollout.phases import approved, next_phase, weight_of
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.rollback import roll_back
 
@@ -26,8 +26,8 @@ class _Refusal(Exception):
 def take_actions(draft: Draft) -> None:
     """Give every pending action its outcome, oldest first."""
     for action in draft.seen.actions:
-        if action.uid in draft.status.handled_actions:
-            _settle(draft, action, accepted=True, message="carried out")
+        if action.uid in draft.status.handled_actions:  # it was told then, too
+            _outcome(draft, action, accepted=True, message="carried out")
             continue
         try:
             said = _take(draft, action)
@@ -49,6 +49,15 @@ def _take(draft: Draft, action: ActionSeen) -> str:
 
 
 def _settle(draft: Draft, action: ActionSeen, *, accepted: bool, message: str) -> None:
+    _outcome(draft, action, accepted=accepted, message=message)
+    reason = Reason.ACTION_ACCEPTED if accepted else Reason.ACTION_REFUSED
+    spec = action.spec
+    draft.announce(
+        reason, f"{spec.verb} by {spec.actor} ({spec.reason}): {message}", warning=not accepted
+    )
+
+
+def _outcome(draft: Draft, action: ActionSeen, *, accepted: bool, message: str) -> None:
     draft.outcomes.append(
         ActionOutcome(
             action.name,
@@ -59,11 +68,6 @@ def _settle(draft: Draft, action: ActionSeen, *, accepted: bool, message: str) -
                 at=draft.now,
             ),
         )
-    )
-    reason = Reason.ACTION_ACCEPTED if accepted else Reason.ACTION_REFUSED
-    spec = action.spec
-    draft.announce(
-        reason, f"{spec.verb} by {spec.actor} ({spec.reason}): {message}", warning=not accepted
     )
 
 
@@ -90,9 +94,14 @@ def _approve(draft: Draft, action: ActionSeen) -> str:
     upcoming = progress.phase if first else next_phase(draft.spec.strategy, progress.phase)
     if upcoming is None or upcoming.approval != "Required":
         raise _Refusal("no phase that needs an approval lies ahead")
-    if progress.approved_by is not None and progress.approved_phase == upcoming.name:
+    if progress.approved_by is not None and approved(progress, upcoming):
         return f"{upcoming.name} was already approved by {progress.approved_by}"
-    approval = {"approved_by": action.spec.actor, "approved_phase": upcoming.name}
+    approval = {
+        "approved_by": action.spec.actor,
+        "approved_phase": upcoming.name,
+        "approved_type": upcoming.type,
+        "approved_weight": weight_of(upcoming),
+    }
     draft.update(progress=progress.model_copy(update=approval))
     return f"{upcoming.name} is approved"
 
@@ -121,6 +130,12 @@ def _resume(draft: Draft, action: ActionSeen) -> str:
         draft.update(progress=progress.model_copy(update={"hold": None}))
         return "resumed"
     if progress is not None and progress.spent is not None:
+        if uncounted(draft, progress):
+            raise _Refusal(
+                "what the calls cost is not known, so no more of a budget in money can be granted: "
+                "add what is missing to the operator's price table, or take the cost out of the "
+                "phase's budget in the strategy"
+            )
         draft.update(progress=go_on(progress, draft.now, progress.spent))
         return f"resumed: {progress.phase.name} may use up its budget once more"
     raise _Refusal("the rollout is not paused, nor is its budget reached")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from phasegate.api.agentdeployment import AgentDeploymentSpec, AgentDeploymentStatus
+from phasegate.api.base import MAX_MESSAGE
 from phasegate.api.records import GateDecision, GateRecord
 from phasegate.api.verdicts import CheckSummary
 from phasegate.engine.verdict import CheckVerdict
-from phasegate.rollout.decision import ActionOutcome, Announcement
+from phasegate.rollout.decision import ActionOutcome, Announcement, RolloutPlan
 from phasegate.rollout.observed import Observed, Settings
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.route import RoutePlan
+
+_CONTROLS: Final = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]+"
+)
+"""Characters that move a cursor, end a line or turn the direction of writing."""
+
+
+def one_line(text: str) -> str:
+    """Words of users and of other programs, as they may stand in a sentence of ours."""
+    return _CONTROLS.sub(" ", text)
 
 
 @dataclass(slots=True)
@@ -28,6 +40,8 @@ class Draft:
     route: RoutePlan | None = None
     records: list[GateRecord] = field(default_factory=list)
     """Transitions of this pass that belong to the attempt's record."""
+    closed: list[RolloutPlan] = field(default_factory=list)
+    """Records of attempts that nobody goes on with."""
     outcomes: list[ActionOutcome] = field(default_factory=list)
     announcements: list[Announcement] = field(default_factory=list)
     release: bool = False
@@ -56,9 +70,12 @@ class Draft:
     @property
     def unprogrammed_for(self) -> timedelta:
         """How long the last status has been saying that the route is not programmed."""
-        known = (c for c in self.seen.status.conditions if c.type == "TrafficProgrammed")
+        return self._told_for("TrafficProgrammed", "False")
+
+    def _told_for(self, name: str, status: str) -> timedelta:
+        known = (c for c in self.seen.status.conditions if c.type == name)
         condition = next(known, None)
-        if condition is None or condition.status == "True":
+        if condition is None or condition.status != status:
             return timedelta(0)
         return self.now - condition.last_transition_time
 
@@ -70,11 +87,14 @@ class Draft:
         self, reason: Reason, message: str, *, ready: bool = False, stalled: bool = False
     ) -> None:
         """Where things stand; the last word of a pass wins."""
-        self.reason, self.message, self.ready, self.stalled = reason, message, ready, stalled
+        self.reason, self.ready, self.stalled = reason, ready, stalled
+        self.message = one_line(message)
 
     def announce(self, reason: Reason, message: str, *, warning: bool = False) -> None:
         """One event and one log line."""
-        self.announcements.append(Announcement("Warning" if warning else "Normal", reason, message))
+        # As the status keeps it: an Event is named after its words.
+        words = one_line(message)[:MAX_MESSAGE]
+        self.announcements.append(Announcement("Warning" if warning else "Normal", reason, words))
 
     def look_again(self, at: datetime | timedelta) -> None:
         """Something is due at (or after) this time."""
@@ -96,7 +116,7 @@ class Draft:
             to_phase=to_phase,
             decision=decision,
             reason=reason,
-            message=message[:2048],
+            message=one_line(message)[:2048],
             at=self.now,
             by=by,
             evidence_at=_time(judgement.at) if judgement else None,

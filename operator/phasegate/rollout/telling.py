@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.base import Condition, ConditionStatus
-from phasegate.rollout.decision import Decision
+from phasegate.api.records import Told
+from phasegate.rollout.decision import Announcement, Decision
 from phasegate.rollout.observed import Observed
 from phasegate.rollout.reasons import Reason
+
+LATELY = timedelta(minutes=10)
+"""How long a status keeps what was announced; a new process tells it again, and no other tells it twice."""
+KEPT = 16
+"""Announcements that a status keeps at most."""
 
 _NUMBERS = re.compile(r"(?:[0-9][0-9.,:]*[a-z%]{0,2})+")
 _IN_DOUBT = frozenset({"Ready", "Reconciling", "Stalled", "TrafficProgrammed"})
@@ -27,11 +34,10 @@ def not_routed(
     plan, current = decision.route, seen.route.plan
     intent = plan.intent if plan is not None else None
     if intent is not None:
-        percent = current.percent(intent.revision) if current is not None else 0
-        what = (
-            f"rollback of {intent.revision} decided {seconds} s ago ({intent.trigger}), "
-            f"route still at {percent}%"
-        )
+        share = "its share of the users is not known"
+        if current is not None:
+            share = f"route still at {current.percent(intent.revision)}%"
+        what = f"rollback of {intent.revision} decided {seconds} s ago ({intent.trigger}), {share}"
     else:
         what = f"the route could not be written for {seconds} s"
     message = f"{what}: {error}"[:2048]
@@ -54,6 +60,20 @@ def not_routed(
         for name, value in told
     )
     return seen.status.model_copy(update={"message": message, "conditions": (*doubts, *kept)})
+
+
+def announced(
+    before: tuple[Told, ...], news: Iterable[Announcement], now: datetime
+) -> tuple[Told, ...]:
+    """What a status keeps of its announcements, `news` included; unchanged while there are none.
+
+    They are in the write that makes them true. An Event is written after it, and its name follows
+    from its words: whoever finds them in the status may write it again.
+    """
+    told = [Told(type=n.type, reason=n.reason, message=n.message, at=now) for n in news]
+    if not told:
+        return before
+    return (*(t for t in before if now - t.at < LATELY), *told)[-KEPT:]
 
 
 def only_numbers_differ(before: AgentDeploymentStatus, after: AgentDeploymentStatus) -> bool:
