@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from phasegate.control.ports import RawSeries
+from phasegate.control.ports import Key, RawSeries
 from phasegate.rollout.decide import decide
 
 from tests.control.world import World
 from tests.rollout.world import World as Small
 from tests.rollout.world import make_revision
 
+BY_GATEWAY = {
+    "apiVersion": "phasegate.dev/v1alpha1",
+    "kind": "RollbackPolicy",
+    "metadata": {"name": "by-gateway", "namespace": "team"},
+    "spec": {
+        "source": "traefik",
+        "metrics": [{"name": "error-rate", "rollback": {"above": "5%", "window": "30m"}}],
+    },
+}
 NEW = {"systemPrompt": "Be brief.", "sideEffects": "DryRun"}
 
 
@@ -41,6 +50,23 @@ async def test_a_provider_that_hangs_is_asked_once_for_each_attempt(
         await world.run(1)
         assert len([q for q in world.provider.asked if q.startswith("{")]) <= 8
         assert world.status["plan"]
+
+
+async def test_series_that_could_be_another_namespaces_are_not_read_for_a_plan() -> None:
+    async with World().operator() as world:
+        await world.stable()
+        stranger = Small()
+        world.store.track(Key("team-support", "bot"), stranger.observe(), stranger.status)
+        world.cluster.put(BY_GATEWAY)
+        world.provider.queries.clear()
+        world.provider.asked.clear()
+        world.apply(agent=NEW, policyRef={"name": "by-gateway"})
+        await world.run(10)
+        assert not world.provider.queries
+        assert not world.provider.asked
+        (plan,) = world.status["plan"]
+        assert plan.startswith("no plan: source traefik cannot tell this agent's series from those")
+        assert "namespace team-support" in plan
 
 
 def test_a_plan_fits_into_a_status_however_long_its_lines_are() -> None:

@@ -363,3 +363,83 @@ async def test_samples_that_arrive_late_are_all_counted() -> None:
         if ("__name__", "agent_requests_total") in labels and ("revision", NEW) in labels
     )
     assert judgement.candidate_calls == counted
+
+
+# --- one agent that makes every query fail -------------------------------------------------------
+
+
+class Poisoned(FakeProvider):
+    """Fails every query that some agents are part of: too many samples, or too slow."""
+
+    poison: frozenset[str] = frozenset({"agent-7"})
+
+    async def raw(self, selector: str, start: float, end: float) -> Sequence[RawSeries]:
+        found = await super().raw(selector, start, end)
+        if any(name in selector for name in self.poison):
+            raise ProviderError("metrics provider default: HTTP 422 (execution)")
+        return found
+
+
+def poisoned(poison: set[str], *, read_until: int = 0) -> Sampling:
+    """Ten agents at a provider at which some fail."""
+    provider = Poisoned()
+    provider.poison = frozenset(poison)
+    sampling = Sampling(ERRORS, CANARY, provider)
+    sampling.store.forget(KEY)
+    track(sampling, 10)
+    for attempt in sampling.store.attempts():
+        attempt.read_until = attempt.newest = at(read_until)
+    return sampling
+
+
+def seen_at(sampling: Sampling, second: int) -> set[str]:
+    attempts = sampling.store.attempts()
+    return {a.key.name for a in attempts if a.read_until == at(second)}
+
+
+async def test_an_agent_whose_series_fail_every_query_blinds_nobody_else() -> None:
+    sampling = poisoned({"agent-7"})
+    everybody = {f"agent-{n}" for n in range(10)}
+    for second in range(1, 6):
+        await sampling.clock.advance(1)
+        await sampling.sampler.look()
+        await settle()
+        assert seen_at(sampling, second) == everybody - {"agent-7"}
+
+
+async def test_agents_behind_one_that_cannot_be_read_catch_up() -> None:
+    sampling = poisoned({"agent-0"}, read_until=-100)
+    await sampling.clock.advance(1)
+    await sampling.sampler.look()
+    await settle()
+    assert seen_at(sampling, 1) == {f"agent-{n}" for n in range(1, 10)}
+
+
+async def test_a_tenant_with_many_such_agents_blinds_nobody_for_long() -> None:
+    poison = {f"agent-{n}" for n in (0, 1, 2, 7, 8)}
+    sampling = poisoned(poison)
+    for _ in range(70):
+        await sampling.clock.advance(1)
+        await sampling.sampler.look()
+        await settle()
+    assert seen_at(sampling, 70) == {f"agent-{n}" for n in range(10)} - poison
+
+
+async def test_a_provider_that_is_down_is_asked_little_and_everybody_goes_on_after_it() -> None:
+    everybody = {f"agent-{n}" for n in range(10)}
+    sampling = poisoned(everybody)
+    for _ in range(90):
+        before = len(sampling.provider.queries)
+        await sampling.clock.advance(1)
+        await sampling.sampler.look()
+        await settle()
+        assert len(sampling.provider.queries) - before <= 3
+    assert not any(a.isolated for a in sampling.store.attempts())
+    assert all(a.trouble for a in sampling.store.attempts())
+    assert isinstance(sampling.provider, Poisoned)
+    sampling.provider.poison = frozenset()
+    for _ in range(12):
+        await sampling.clock.advance(1)
+        await sampling.sampler.look()
+        await settle()
+    assert seen_at(sampling, 102) == everybody

@@ -128,6 +128,30 @@ def test_money_that_nobody_counts_is_not_spent() -> None:
     assert "not known" in world.status.message
 
 
+def test_resume_is_not_offered_where_it_would_stop_again_at_once() -> None:
+    world = spent_in("Dark", Budget(cost="50"), calls=10, spent=None)
+    assert "Resume" not in world.status.message
+    assert "price table" in world.status.message
+    name = world.act("Resume")
+    world.run(3)
+    assert world.outcomes[name] == "Refused"
+    assert [a.reason for a in world.said].count("BudgetReached") == 1
+    assert not mirrored(world)
+
+
+def test_a_price_that_becomes_known_lets_the_phase_go_on_by_itself() -> None:
+    world = spent_in("Dark", Budget(cost="50"), calls=10, spent=None)
+    world.verdict, world.spent = Verdict.INCONCLUSIVE, 1.0
+    world.run(3)
+    assert mirrored(world)
+    world.spent = 50.0
+    world.run(3)
+    assert not mirrored(world)
+    name = world.act("Resume")
+    world.run(3)
+    assert world.outcomes[name] == "Accepted"
+
+
 @pytest.mark.parametrize("verdict", [None, Verdict.PASS])
 def test_evidence_that_is_read_anew_does_not_start_the_mirror_again(
     verdict: Verdict | None,
@@ -137,3 +161,14 @@ def test_evidence_that_is_read_anew_does_not_start_the_mirror_again(
     world.run(20)
     assert not mirrored(world)
     assert reason(world) == "BudgetReached"
+
+
+def test_money_that_nobody_counts_stays_unspent_after_a_restart() -> None:
+    world = spent_in("Dark", Budget(cost="50"), calls=10, spent=None)
+    world.verdict = None  # a fresh process has no judgement yet
+    world.run(3)
+    assert not mirrored(world)
+    assert reason(world) == "BudgetReached"
+    world.spec = make_spec(with_budget(None, of="Dark"))
+    world.run(3)
+    assert mirrored(world)

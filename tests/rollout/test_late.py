@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phasegate.engine.verdict import Verdict
 from phasegate.rollout.late import LATE
+from phasegate.rollout.route import only
 
 from tests.rollout.world import World, make_revision
 
@@ -112,6 +114,62 @@ def test_a_previous_revision_without_ready_pods_gets_nobody(promoted: World) -> 
     assert promoted.share(A.hash) == 100
 
 
+def test_a_previous_revision_with_fewer_pods_than_serve_now_gets_nobody_and_that_is_told(
+    promoted: World,
+) -> None:
+    live = promoted.workloads[A.hash, "live"]
+    promoted.workloads[A.hash, "live"] = replace(live, ready=1)
+    promoted.late = Verdict.FAIL
+    promoted.step()  # its second pod is ready after this pass
+    assert promoted.share(B.hash) == 100
+    told = next(a.message for a in promoted.said if a.reason == "LateEvidence")
+    assert f"users go back to {A.hash} as soon as it can take them: 1 of 2 pods" in told
+    promoted.step()
+    assert promoted.share(A.hash) == 100
+
+
+def test_users_go_back_only_to_a_revision_that_has_its_slot(promoted: World) -> None:
+    promoted.route = only(B.hash, promoted.route)
+    promoted.late, promoted.programmed = Verdict.FAIL, True
+    decision = promoted.step()
+    assert decision.route is not None
+    assert {s.revision for s in decision.route.slots} == {A.hash, B.hash}
+    assert promoted.share(B.hash) == 100
+    promoted.programmed = False  # the gateway has not seen it yet
+    promoted.step()
+    assert promoted.share(B.hash) == 100
+    promoted.programmed = True
+    promoted.step()
+    assert promoted.share(A.hash) == 100
+
+
+def test_a_gateway_that_never_confirms_the_slot_does_not_keep_users_with_a_bad_revision(
+    promoted: World,
+) -> None:
+    promoted.programmed = False
+    promoted.run(2)
+    promoted.late = Verdict.FAIL
+    promoted.step()
+    assert promoted.share(B.hash) == 100
+    promoted.run(8)
+    assert promoted.share(A.hash) == 100
+
+
+@pytest.mark.parametrize("survive", [1, 2, 6])
+def test_deletion_in_the_middle_of_a_late_rollback_does_not_send_users_back(
+    promoted: World, survive: int
+) -> None:
+    promoted.late = Verdict.FAIL
+    promoted.step(survive)
+    assert promoted.share(A.hash) == 100
+    promoted.deleted = promoted.now
+    while promoted.route is not None:
+        assert promoted.share(A.hash) == 100
+        assert promoted.now < promoted.deleted + timedelta(minutes=5)
+        promoted.step()
+        promoted.now += timedelta(seconds=1)
+
+
 def test_when_the_previous_revision_is_no_longer_warm_it_is_told_and_nothing_moves(
     promoted: World,
 ) -> None:
@@ -207,8 +265,10 @@ def test_users_move_after_stable_only_by_a_proof_to_pods_that_run(
             assert seen.late is not None
             assert seen.late.verdict is Verdict.FAIL
             standby = seen.workload(A.hash, "live")
+            serving = seen.workload(B.hash, "live")
             assert standby is not None
-            assert standby.ready > 0
+            assert serving is not None
+            assert standby.ready >= max(1, serving.ready)
     world.unready.clear()
     for _ in range(8):
         world.step()

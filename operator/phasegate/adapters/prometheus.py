@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import ssl
 import time
@@ -38,6 +39,8 @@ _IN_THREAD: Final = 256 * 1024
 _ERROR_TYPES: Final = frozenset(
     ("timeout", "canceled", "execution", "bad_data", "internal", "unavailable", "not_found")
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,9 @@ class PrometheusProvider:
             context = ssl.create_default_context(cafile=cafile)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"providers.{name}.caFile: {error}") from error
+        if config.insecure_skip_tls_verify:
+            _log.warning("the provider's certificate is not verified", extra={"provider": name})
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         client = httpx.AsyncClient(
             verify=context,
             follow_redirects=False,  # credentials go to the configured address only

@@ -12,7 +12,7 @@ from phasegate.control.addresses import Address, Role, reader, selector
 from phasegate.control.calls import CallCounter
 from phasegate.control.ports import Key, RawSeries
 from phasegate.control.subject import Subject
-from phasegate.engine.evidence import Evidence
+from phasegate.engine.evidence import LOOKBACK_SECONDS, Evidence
 from phasegate.engine.samples import VALUE_PREFIX, Arm, Series
 from phasegate.engine.verdict import Judgement
 
@@ -54,7 +54,7 @@ class Attempt:
     judgement: Judgement | None = None
     troubles: dict[str, str] = field(default_factory=dict)
     """Why there is no data, if that is known: of the samples (key "") and of each query."""
-    calls: CallCounter | None = None
+    calls: CallCounter = field(init=False)
     behind: bool = True
     """Older samples are still to be read: no Pass until they are."""
     isolated: bool = False
@@ -68,6 +68,11 @@ class Attempt:
     _values: list[Series] = field(default_factory=list)
     """Results of queries that wait for samples of the same time."""
 
+    def __post_init__(self) -> None:
+        """What is counted is the phase's calls."""
+        plan = self.subject.plan
+        self.calls = CallCounter(plan.volume, lasting=plan.lasting)
+
     @property
     def key(self) -> Key:
         """The agent."""
@@ -77,6 +82,14 @@ class Attempt:
     def trouble(self) -> str | None:
         """Why there is no data, if that is known."""
         return self.confused or next(iter(self.troubles.values()), None)
+
+    def rewind(self, now: float) -> None:
+        """The clock was ahead and is not any more (`now`: unix s): read on where samples end."""
+        if self.read_until <= now + AHEAD:
+            return
+        start = self.subject.plan.start - LOOKBACK_SECONDS
+        self.read_until = min(now, start if self.newest is None else self.newest)
+        self.asked_until = {metric: min(at, now) for metric, at in self.asked_until.items()}
 
     def feed(self, found: Iterable[tuple[RawSeries, Role]], until: float) -> None:
         """Add one reading of this agent's series, complete up to `until` (unix s).
@@ -97,8 +110,7 @@ class Attempt:
         for piece in _in_order(batch, self._values):
             self.evidence.ingest(piece)
         self._values = []
-        if self.calls is not None:
-            self.calls.add(batch)
+        self.calls.add(batch)
         self.read_until = max(self.read_until, until)
         if len(self._known) > _MANY:
             self._forget(until - FORGET_SECONDS)

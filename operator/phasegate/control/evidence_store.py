@@ -12,15 +12,13 @@ from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.agentrollout import EvidenceCheckpoint
 from phasegate.control.addresses import rivals
 from phasegate.control.attempt import Attempt
-from phasegate.control.calls import CallCounter
+from phasegate.control.pace import checkpoint_every
 from phasegate.control.ports import Clock, Key
 from phasegate.control.subject import Inputs, Subject, inputs_of, subject_of
 from phasegate.engine.evidence import LOOKBACK_SECONDS, Evidence, StateMismatch
 from phasegate.engine.verdict import Judgement, Reason, Verdict
 from phasegate.rollout.observed import Measured, Observed
 
-CHECKPOINT_SECONDS: Final = 60.0
-"""Between two stored checkpoints of one attempt."""
 MAX_CHECKPOINT: Final = 131_072
 QUERIES_BACK: Final = 600.0
 """Seconds before a checkpoint from which threshold queries are asked again: they lag behind."""
@@ -36,6 +34,10 @@ class EvidenceStore:
         self._attempts: dict[Key, Attempt] = {}
         self._inputs: dict[Key, Inputs] = {}
         self._namespaces: dict[Key, str] = {}
+
+    def __len__(self) -> int:
+        """How many attempts are running."""
+        return len(self._attempts)
 
     def attempts(self) -> list[Attempt]:
         """All running attempts."""
@@ -58,9 +60,7 @@ class EvidenceStore:
     def measured(self, key: Key) -> Measured | None:
         """Calls answered since the running phase's traffic was in place."""
         attempt = self._attempts.get(key)
-        if attempt is None or attempt.calls is None:
-            return None
-        return attempt.calls.measured()
+        return None if attempt is None else attempt.calls.measured()
 
     def track(self, key: Key, observed: Observed, status: AgentDeploymentStatus) -> None:
         """What is judged for `key` now; a new phase, or another policy, begins with new evidence."""
@@ -79,20 +79,18 @@ class EvidenceStore:
 
     def _refresh(self, attempt: Attempt, status: AgentDeploymentStatus) -> None:
         """What may change while the same is judged."""
-        attempt.confused = self._confused(attempt.subject)
-        progress, plan = status.progress, attempt.subject.plan
+        attempt.confused = self.confused(attempt.subject)
+        progress = status.progress
         if progress is not None and progress.started_at is not None:
             began = progress.started_at
-            since = max(began, progress.measured_since or began).timestamp()
-            if attempt.calls is None or attempt.calls.since != since:
-                attempt.calls = CallCounter(plan.volume, since, lasting=plan.lasting)
+            attempt.calls.begin(max(began, progress.measured_since or began).timestamp())
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
         for known in (self._attempts, self._inputs, self._namespaces):
             known.pop(key, None)
 
-    def _confused(self, subject: Subject) -> str | None:
+    def confused(self, subject: Subject) -> str | None:
         """Why this agent's series could be another namespace's, if they could."""
         others = rivals(subject.identity, subject.party.key, self._namespaces.values())
         if not others:
@@ -124,7 +122,7 @@ class EvidenceStore:
         attempt = self._attempts.get(key)
         if attempt is None or attempt.evidence.newest() is None:
             return None
-        if self._clock.monotonic() - attempt.stored_at < CHECKPOINT_SECONDS:
+        if self._clock.monotonic() - attempt.stored_at < checkpoint_every(len(self)):
             return None
         state = json.dumps(attempt.evidence.dump(), separators=(",", ":"))
         newest = attempt.evidence.newest()

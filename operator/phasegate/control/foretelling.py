@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,8 +46,14 @@ class Foreteller:
     """Makes one plan after another, beside everything else."""
 
     def __init__(
-        self, providers: Mapping[str, MetricsProvider], queue: WorkQueue[Key], clock: Clock
+        self,
+        providers: Mapping[str, MetricsProvider],
+        queue: WorkQueue[Key],
+        clock: Clock,
+        confused: Callable[[Subject], str | None],
     ) -> None:
+        """`confused`: why an agent's series could be another namespace's; they are not read then."""
+        self._confused = confused
         self._providers = providers
         self._queue = queue
         self._clock = clock
@@ -104,6 +110,8 @@ class Foreteller:
 
     async def _lines(self, wish: _Wish) -> tuple[str, ...]:
         provider, policy = self._providers[wish.subject.provider], wish.policy
+        if why := self._confused(wish.subject):
+            return (f"no plan: {why}",)
         lines = []
         try:
             traffic = await today(wish.subject, provider, self._clock.now().timestamp())

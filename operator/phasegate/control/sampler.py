@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,8 +44,14 @@ CLOSELY: Final = 50
 """Attempts at most that are looked at more often than all others."""
 TOGETHER: Final = 250
 """Agents in one query: four queries a look at 1,000 agents, each short enough for every store."""
+PATIENCE: Final = 1.0
+"""Seconds the looks at all other providers wait for one."""
 REST: Final = 10.0
 """Seconds until catching up is tried again where it led nowhere."""
+MISSES: Final = 3
+"""Shared queries that fail in a row until nobody is looked for: the provider itself is down."""
+STRANGERS: Final = 2
+"""The same of queries about one agent each."""
 _BREATH: Final = 8
 """Attempts fed in a row: a rollback that is due does not wait for the whole fleet."""
 
@@ -84,6 +90,7 @@ class Sampler:
         self._tick = tick
         self._labels_at = float("-inf")
         self._beside: dict[tuple[str, _Link], asyncio.Task[None]] = {}
+        self._looking: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Look again and again; runs until cancelled."""
@@ -94,9 +101,10 @@ class Sampler:
                 took = self._clock.monotonic() - began
                 await self._rest(self._rhythm.pause(self._now(), took, looked))
         finally:
-            for task in self._beside.values():
+            tasks = (*self._beside.values(), *self._looking.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._beside.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> int:
         """One look at every provider that is needed, in parallel; how many attempts it was about."""
@@ -131,7 +139,16 @@ class Sampler:
         groups: defaultdict[tuple[str, str], list[Attempt]] = defaultdict(list)
         for attempt in attempts:
             groups[attempt.subject.provider, attempt.subject.source].append(attempt)
-        await asyncio.gather(*(self._look(*group, found) for group, found in groups.items()))
+        looks = []
+        for group, found in groups.items():
+            running = self._looking.get(group)
+            if running is not None and not running.done():
+                continue
+            if running is not None:
+                running.result()  # a bug that came after we had stopped waiting
+            looks.append(asyncio.ensure_future(self._paced(group, found)))
+            self._looking[group] = looks[-1]
+        await self._patiently(looks)
         scrapes: dict[Hashable, float] = {}
         for attempt in self._store.attempts():
             scrapes |= {(attempt.key, t): at for t, at in attempt.scraped().items()}
@@ -146,6 +163,8 @@ class Sampler:
                 self._judge(attempt)
             return
         link, now, rested = _Link(name, source, provider), self._now(), self._clock.monotonic()
+        for attempt in attempts:
+            attempt.rewind(now)
         readable = [a for a in attempts if a.confused is None and a.subject.addresses]
         live = [a for a in readable if not _lags(a, now)]
         due = [a for a in readable if a.rest_until <= rested]
@@ -153,12 +172,33 @@ class Sampler:
             self._start("catch up", link, lambda: self._catch_up(link, behind))
         if starved := [a for a in due if not _lags(a, now) and _starves(a)]:
             self._start("read again", link, lambda: self._read_again(link, starved))
-        for attempt in attempts:
-            if attempt not in live:
-                self._judge(attempt)
+        for attempt in (a for a in attempts if a not in live):
+            self._judge(attempt)
         await self._read_live(link, live, now)
         if queries := live_queries(live, now):
             self._start("ask", link, lambda: self._ask_all(link, queries))
+
+    async def _patiently(self, looks: Iterable[asyncio.Task[None]]) -> None:
+        """Wait for answers; a provider that hangs holds up no look at the others."""
+        left, enough = set(looks), asyncio.ensure_future(self._clock.sleep(PATIENCE))
+        try:
+            while left and not enough.done():
+                done, left = await asyncio.wait(
+                    {*left, enough}, return_when=asyncio.FIRST_COMPLETED
+                )
+                left.discard(enough)
+                for look in done:
+                    look.result()
+        finally:
+            enough.cancel()
+            await asyncio.gather(enough, return_exceptions=True)
+
+    async def _paced(self, group: tuple[str, str], attempts: list[Attempt]) -> None:
+        """A look, and as long a rest where it took long: half of a provider's time at most."""
+        began = self._clock.monotonic()
+        await self._look(*group, attempts)
+        if (took := self._clock.monotonic() - began) > PATIENCE:
+            await self._clock.sleep(took)
 
     def _start(self, what: str, link: _Link, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do something beside the live reading, unless it is being done."""
@@ -180,44 +220,49 @@ class Sampler:
     async def _read_pieces(
         self, link: _Link, attempts: list[Attempt], overlap: float, now: float
     ) -> None:
-        for first in range(0, len(attempts), TOGETHER):
-            piece = attempts[first : first + TOGETHER]
+        """Read together. Whose series make a query fail is found by halves: only they see nothing."""
+        waiting = deque(attempts[n : n + TOGETHER] for n in range(0, len(attempts), TOGETHER))
+        misses, answered = 0, False
+        alone: list[tuple[Attempt, ProviderError]] = []
+        while waiting:
+            piece = waiting.popleft()
             start = min(attempt.read_until for attempt in piece) - overlap
             try:
                 await self._read(link, piece, start, now)
             except ProviderError as error:
-                for attempt in attempts[first:]:  # the others' query would fare no better
-                    self._failed(link, attempt, "", error)
-                    self._judge(attempt)
-                return
+                answers = isinstance(error, TooMuchData)
+                answered |= answers
+                misses = 0 if answers else misses + 1
+                if len(piece) == 1:
+                    alone.append((piece[0], error))
+                elif misses < MISSES:
+                    middle = len(piece) // 2
+                    waiting += piece[:middle], piece[middle:]  # after who was not asked about yet
+                    continue
+                if misses == MISSES:  # the others' query would fare no better
+                    self._blind(link, (*piece, *(a for rest in waiting for a in rest)), error)
+                    break
+            else:
+                misses, answered = 0, True
+        for attempt, trouble in alone:
+            attempt.isolated |= answered and misses < MISSES
+            self._blind(link, (attempt,), trouble)
+
+    def _blind(self, link: _Link, attempts: Iterable[Attempt], error: ProviderError) -> None:
+        for attempt in attempts:
+            self._failed(link, attempt, "", error)
+            self._judge(attempt)
 
     async def _read(self, link: _Link, attempts: list[Attempt], start: float, end: float) -> None:
         """Read, feed and judge (start, end]; raises ProviderError if there is no usable answer."""
         ahead = LOOK_AHEAD if end >= self._now() - AHEAD else AHEAD
-        try:
-            found = await link.provider.raw(selector_of(attempts), start, end + ahead)
-        except TooMuchData as error:
-            await self._read_halves(link, attempts, start, end, error)
-            return
+        found = await link.provider.raw(selector_of(attempts), start, end + ahead)
         dealt = deal(found, attempts)
         for number, attempt in enumerate(attempts, start=1):
             self._feed(link, attempt, dealt.get(attempt.key, ()), end)
             self._judge(attempt)
             if number % _BREATH == 0:
                 await _breathe()
-
-    async def _read_halves(
-        self, link: _Link, attempts: list[Attempt], start: float, end: float, error: TooMuchData
-    ) -> None:
-        """Find whose series are too many: only they go without evidence."""
-        if len(attempts) == 1:
-            attempts[0].isolated = True
-            self._failed(link, attempts[0], "", error)
-            self._judge(attempts[0])
-            return
-        middle = len(attempts) // 2
-        for half in (attempts[:middle], attempts[middle:]):
-            await self._read(link, half, start, end)
 
     def _feed(
         self, link: _Link, attempt: Attempt, found: Sequence[tuple[RawSeries, Role]], end: float
@@ -236,8 +281,9 @@ class Sampler:
         attempt.behind = self._now() - attempt.read_until > LIVE
 
     async def _catch_up(self, link: _Link, behind: list[Attempt]) -> None:
-        """Read what was missed, one attempt after another."""
-        for attempt in behind:
+        """Read what was missed, one attempt after another; those last that led nowhere."""
+        failed = 0
+        for attempt in sorted(behind, key=lambda a: a.rest_until):
             try:
                 while self._store.current(attempt) and _lags(attempt, self._now()):
                     if not await self._step(link, attempt):
@@ -246,9 +292,11 @@ class Sampler:
                 for query in pending(attempt, self._now()):
                     await self._ask(link, query)
             except ProviderError as error:
-                self._failed(link, attempt, "", error)
-                self._judge(attempt)
-                return  # the provider is down: the next look tries again
+                attempt.rest_until = self._clock.monotonic() + REST
+                self._blind(link, (attempt,), error)
+                failed += not isinstance(error, TooMuchData)
+                if failed == STRANGERS:
+                    return  # the provider is down: the next look tries again
 
     async def _step(self, link: _Link, attempt: Attempt) -> bool:
         """Read one chunk of what was missed; False if the samples could not be used."""

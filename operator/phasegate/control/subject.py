@@ -121,6 +121,9 @@ def subject_of(
         return same
     if spec is None:
         return same
+    if observed.partial and observed.policy.problem is not None and observed.policy.spec is None:
+        # Neither the policy nor the record that keeps it can be read: no other policy condemns it.
+        return same
     try:
         plan = evidence_plan(spec, observed.policy.spec, progress, observed.policy.prices)
     except InvalidSpec:
@@ -150,7 +153,7 @@ def _afterwards(
     same = (
         known if known is not None and known.is_of(rollout, stable) and known.afterwards else None
     )
-    if observed.spec is None or observed.policy.problem is not None:
+    if observed.spec is None or (observed.policy.problem and observed.policy.spec is None):
         return same
     try:
         plan = late_plan(observed.spec, observed.policy.spec, status, observed.policy.prices)

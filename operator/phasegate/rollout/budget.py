@@ -33,6 +33,8 @@ def watch_budget(draft: Draft) -> None:
     used, before = _used(draft, progress), progress.spent
     budget = budget_in_force(draft, progress)
     reached = _reached(budget, used, progress.granted) or _unknown(draft, budget)
+    if reached is None and uncounted(draft, progress):
+        return  # after a restart, say: what nobody can count has not become less
     if reached is None:
         if budget is not None and draft.seen.judgement is not None:
             draft.look_again(_forecast(draft, progress, budget, used))
@@ -44,9 +46,12 @@ def watch_budget(draft: Draft) -> None:
     message = f"{reached}; {_effect(progress.phase)}"
     cost = None if used.cost is None else f"{used.cost:.6g}"
     spent = BudgetSpent(calls=used.calls, cost=cost, message=message, at=draft.now)
-    draft.update(progress=progress.model_copy(update={"spent": spent}))
+    progress = progress.model_copy(update={"spent": spent})
+    draft.update(progress=progress)
     draft.announce(
-        Reason.BUDGET_REACHED, f"{progress.phase.name}: {message}; {_ways_on(draft)}", warning=True
+        Reason.BUDGET_REACHED,
+        f"{progress.phase.name}: {message}; {_ways_on(draft, progress)}",
+        warning=True,
     )
 
 
@@ -59,9 +64,24 @@ def go_on(progress: Progress, now: datetime, granted: BudgetSpent | None = None)
     return progress.model_copy(update=changes)
 
 
+def uncounted(draft: Draft, progress: Progress) -> bool:
+    """True when a budget in money holds the phase and nobody can tell what the calls cost.
+
+    More of it cannot be granted: the next look would find the same.
+    """
+    budget, spent, judgement = (
+        budget_in_force(draft, progress),
+        progress.spent,
+        draft.seen.judgement,
+    )
+    if budget is None or budget.cost is None or spent is None or spent.cost is not None:
+        return False
+    return judgement is None or judgement.spent is None
+
+
 def say_spent(draft: Draft, progress: Progress, spent: BudgetSpent) -> None:
     """Say that the phase holds because of its budget, and how it goes on."""
-    text = f"{progress.phase.name}: {spent.message}; holding: {_ways_on(draft)}"
+    text = f"{progress.phase.name}: {spent.message}; holding: {_ways_on(draft, progress)}"
     draft.say(Reason.BUDGET_REACHED, text, stalled=True)
 
 
@@ -137,7 +157,12 @@ def _effect(phase: Phase) -> str:
     )
 
 
-def _ways_on(draft: Draft) -> str:
+def _ways_on(draft: Draft, progress: Progress) -> str:
+    if uncounted(draft, progress):
+        return (
+            "add what is missing to the operator's price table, or take the cost out of the phase's "
+            "budget in the strategy (both count at once), or Rollback"
+        )
     return (
         "a RolloutAction with verb Resume grants the same again for revision "
         f"{draft.status.candidate_revision}, or raise the budget in the strategy, or Rollback"

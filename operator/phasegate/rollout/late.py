@@ -18,6 +18,8 @@ from phasegate.rollout.workloads import previous_is_warm
 
 LATE = timedelta(hours=72)
 """How long after an attempt's success labels are waited for; longer while the previous revision is warm."""
+SLOT_PATIENCE = timedelta(seconds=30)
+"""How long a gateway may take to confirm the slot of the previous revision before users go there anyway."""
 
 
 def labels_until(status: AgentDeploymentStatus) -> datetime | None:
@@ -42,8 +44,10 @@ def take_back_late(draft: Draft) -> bool:
         _swap(draft, intent, status.previous_revision)
         return True
     failure = tripped(judgement)
+    if failure is None or status.stable_revision is None:
+        return False
     previous = _standby(draft)
-    if failure is None or previous is None or status.stable_revision is None:
+    if previous is None:
         return False
     trigger, message, since = failure
     intent = RollbackIntent(
@@ -59,6 +63,15 @@ def take_back_late(draft: Draft) -> bool:
     return True
 
 
+def users_and_other(
+    status: AgentDeploymentStatus, plan: RoutePlan | None
+) -> tuple[str | None, str | None]:
+    """Whose the users are and who stands beside; after a half-done late rollback the route knows better."""
+    if status.previous_revision is not None and _interrupted(plan, status) is not None:
+        return status.previous_revision, status.stable_revision
+    return status.stable_revision, status.candidate_revision
+
+
 def _interrupted(plan: RoutePlan | None, status: AgentDeploymentStatus) -> RollbackIntent | None:
     """A late rollback whose route was written before a crash, and nothing else of it."""
     intent = plan.intent if plan is not None else None
@@ -67,15 +80,42 @@ def _interrupted(plan: RoutePlan | None, status: AgentDeploymentStatus) -> Rollb
     return intent if intent.revision == status.stable_revision else None
 
 
+def returning(draft: Draft) -> bool:
+    """True while users could still go back to the revision before the stable one."""
+    status = draft.status
+    return labels_until(status) is not None and previous_is_warm(status, draft.now)
+
+
+def lacking(draft: Draft) -> str | None:
+    """What keeps the warm previous revision from taking all users now; None if nothing does.
+
+    It needs as many ready pods as serve users now, and a slot: a backendRef that appears together
+    with its weight costs requests.
+    """
+    seen, status = draft.seen, draft.status
+    previous = status.previous_revision
+    serving = seen.workload(status.stable_revision, "live")
+    standby = seen.workload(previous, "live")
+    needed = max(1, serving.ready if serving is not None else 0)
+    ready = standby.ready if standby is not None else 0
+    if ready < needed:
+        return f"{ready} of {needed} pods of {previous} are ready"
+    plan = seen.route.plan
+    if plan is None or all(slot.revision != previous for slot in plan.slots):
+        return f"{previous} has no place in the route yet"
+    if not seen.route.programmed and draft.unprogrammed_for <= SLOT_PATIENCE:
+        return seen.route.message or "waiting for the gateway to accept the route"
+    return None
+
+
 def _standby(draft: Draft) -> Revision | None:
     """The revision before the stable one, if it is known and can take all users now."""
-    status, seen = draft.status, draft.seen
-    if labels_until(status) is None or not previous_is_warm(status, draft.now):
+    if not returning(draft):
         return None
-    workload = seen.workload(status.previous_revision, "live")
-    if workload is None or workload.ready == 0:
+    if lacking(draft) is not None:
+        draft.look_again(draft.settings.refresh)  # pods and the route tell when they change
         return None
-    return seen.revisions.get(status.previous_revision or "")
+    return draft.seen.revisions.get(draft.status.previous_revision or "")
 
 
 def _swap(draft: Draft, intent: RollbackIntent, previous: str) -> None:

@@ -14,6 +14,7 @@ from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.records import Notice, NoticeKind
 from phasegate.engine.verdict import Judgement, Verdict
 from phasegate.rollout.draft import Draft
+from phasegate.rollout.late import lacking, returning
 from phasegate.rollout.reasons import Reason
 
 QUIET = timedelta(minutes=2)
@@ -155,11 +156,16 @@ def _effect(draft: Draft, kind: NoticeKind) -> str:
     if kind == "Alert" and progress is not None:
         return f"; holding in {progress.phase.name}"
     if kind == "LateEvidence":
-        return (
-            f"; {draft.status.stable_revision} is worse than allowed, but the revision before it "
-            "does not run any more: roll forward, or restore it in the spec"
-        )
+        return f"; {draft.status.stable_revision} is worse than allowed, {_way_back(draft)}"
     return ""
+
+
+def _way_back(draft: Draft) -> str:
+    """What becomes of users while a stable revision that is proven bad keeps them."""
+    if not returning(draft):
+        return "but the revision before it does not run any more: roll forward, or restore it in the spec"
+    why = lacking(draft) or "it is not known any more"
+    return f"users go back to {draft.status.previous_revision} as soon as it can take them: {why}"
 
 
 def _tell(draft: Draft) -> None:
