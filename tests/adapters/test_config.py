@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from phasegate.adapters.access import Access
 from phasegate.adapters.config import OperatorConfig, load_config
 from phasegate.adapters.prometheus import PrometheusProvider
 from phasegate.api.errors import ConfigError
@@ -69,6 +70,20 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
             "either bearerTokenFile or basic",
         ),
         ("providers: {d: {url: 'http://x', headers: {'a\\nb': c}}}", "providers.d.headers"),
+        (
+            "providers: {d: {url: 'http://x', bearerTokenFile: /a}}",
+            "credentials are sent over https only",
+        ),
+        (
+            "providers: {d: {url: 'http://x', basic: {username: u, passwordFile: /b}}}",
+            "credentials are sent over https only",
+        ),
+        ("providers: {d: {url: 'https://u:p@x'}}", "url must not hold credentials"),
+        (
+            "providers: {d: {url: 'https://x', headers: {authorization: Basic eA==}}}",
+            "headers must not hold authorization",
+        ),
+        ("providers: {d: {url: 'http://x', insecureSkipTlsVerify: true}}", "without https"),
         ("routers: [{mirror: true}]", "routers.0.controllerName: Field required"),
         ("[]", "the file: "),
         ("a: [", "is not YAML"),
@@ -100,3 +115,21 @@ async def test_providers_are_made_from_it(tmp_path: Path) -> None:
     bad = "providers: {d: {url: 'https://x', caFile: /nowhere.pem}}"
     with pytest.raises(ConfigError, match=r"providers\.d\.caFile"):
         PrometheusProvider.connect("d", load(tmp_path, bad).providers["d"])
+
+
+@pytest.mark.parametrize(
+    "line", ["password: !s3cret", "password: *s3cret", 'password: "s3cret', "password: [s3cret: ]:"]
+)
+def test_a_file_that_cannot_be_read_is_told_without_its_content(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigError, match="is not YAML") as caught:
+        load(tmp_path, f"a: b\n{line}\n")
+    assert "s3cret" not in str(caught.value)
+    assert "in line " in str(caught.value)
+
+
+async def test_a_kubeconfig_that_cannot_be_read_is_told_without_its_content(tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text("apiVersion: v1\nusers:\n- user: {token: !s3cret}\n")
+    with pytest.raises(ConfigError, match="kubeconfig") as caught:
+        await Access(file).load()
+    assert "s3cret" not in str(caught.value)

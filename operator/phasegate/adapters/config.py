@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import yaml
 from pydantic import (
@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from phasegate.adapters.routers.capabilities import Features
+from phasegate.adapters.unreadable import words
 from phasegate.api.base import Name, ObjectName
 from phasegate.api.errors import ConfigError, InvalidSpec
 from phasegate.api.quantities import parse_duration
@@ -56,6 +57,9 @@ def _positive(value: timedelta) -> timedelta:
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_|~]+$")]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
+_CREDENTIAL_HEADERS: Final = frozenset(
+    ("authorization", "proxy-authorization", "cookie", "x-api-key")
+)
 
 
 class BasicAuth(_Model):
@@ -69,12 +73,16 @@ class ProviderConfig(_Model):
     """One Prometheus-compatible store (Prometheus, Thanos, Mimir, VictoriaMetrics)."""
 
     url: HttpUrl
-    """Base address: ``/api/v1/query`` is added to it."""
+    """Base address: ``/api/v1/query`` is added to it. Credentials have no place in it."""
     bearer_token_file: Path | None = None
     basic: BasicAuth | None = None
-    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
-    """Sent with every query: a tenant, for example."""
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, repr=False)
+    """Sent with every query: a tenant, for example. No credentials: they are files."""
     ca_file: Path | None = None
+    """Who signed the provider's certificate, if nobody that this machine trusts anyway."""
+    insecure_skip_tls_verify: bool = False
+    """Talk to whoever answers. Anybody in between then reads the credentials and makes the
+    evidence: for trials only."""
     timeout: Duration = timedelta(seconds=5)
     max_series: Annotated[int, Field(ge=1)] = 100_000
     max_response_mib: Annotated[int, Field(ge=1, le=1024, alias="maxResponseMiB")] = 32
@@ -83,6 +91,23 @@ class ProviderConfig(_Model):
     def _one_identity(self) -> Self:
         if self.bearer_token_file is not None and self.basic is not None:
             raise ValueError("give either bearerTokenFile or basic, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _credentials_are_kept(self) -> Self:
+        """In files, which are rotated, and from who listens on the way."""
+        if self.url.username or self.url.password:
+            raise ValueError("url must not hold credentials: use basic, with a passwordFile")
+        for name in self.headers:
+            if name.lower() in _CREDENTIAL_HEADERS:
+                raise ValueError(f"headers must not hold {name}: use bearerTokenFile or basic")
+        if self.url.scheme != "https" and (self.bearer_token_file or self.basic):
+            raise ValueError(
+                "credentials are sent over https only, or all on the way could read them: "
+                "write the url with https, or leave bearerTokenFile and basic out"
+            )
+        if self.url.scheme != "https" and (self.ca_file or self.insecure_skip_tls_verify):
+            raise ValueError("caFile and insecureSkipTlsVerify have no meaning without https")
         return self
 
 
@@ -142,7 +167,7 @@ def load_config(path: Path) -> OperatorConfig:
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-01
-        raise ConfigError(f"The configuration {path} is not YAML: {error}") from error
+        raise ConfigError(f"The configuration {path} is not YAML: {words(error)}") from None
     try:
         return OperatorConfig.model_validate({} if content is None else content)
     except ValidationError as error:

@@ -25,6 +25,10 @@ _RBAC = "rbac.authorization.k8s.io"
 
 _PLURALS = {kind.kind: kind.plural for kind in KINDS} | {
     "ConfigMap": "configmaps",
+    "ControllerRevision": "controllerrevisions",
+    "Deployment": "deployments",
+    "HTTPRoute": "httproutes",
+    "Service": "services",
     "Namespace": "namespaces",
     "Role": "roles",
     "RoleBinding": "rolebindings",

@@ -21,9 +21,9 @@ KIND_RIGHTS = (
 
 @pytest.fixture(scope="session")
 def kubeconfig(request: pytest.FixtureRequest) -> Path:
-    """The admin's kubeconfig: of a running API server if one is given, else of the lab."""
+    """The admin's kubeconfig: of a running API server if one is given, else of a lab without operator."""
     given = os.environ.get("PHASEGATE_TEST_KUBECONFIG")
-    return Path(given) if given else Path(request.getfixturevalue("lab").kubeconfig)
+    return Path(given) if given else Path(request.getfixturevalue("quiet_lab").kubeconfig)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from tests.lab.api.apiserver import (
@@ -110,26 +112,65 @@ def test_only_the_operator_writes_a_status(api: ApiServer, kind: str) -> None:
     refused = api.patch(good(kind), {"status": status}, "status")
     assert refused.status == 403
     assert "status: only the operator writes it" in refused.message
-    assert operator.patch(good(kind), {"status": status}, "status").accepted
+    written = operator.patch(good(kind), {"status": status}, "status")
+    if kind == "RollbackPolicy":  # of which it tells nothing, so it may not
+        assert written.status == 403
+        return
+    assert written.accepted
     assert operator.get(good(kind)).body["status"].items() >= status.items()
 
 
 def test_only_the_operator_writes_records(api: ApiServer) -> None:
-    operator = api.as_user(OPERATOR)
+    # More rights than config/rbac gives it, to see what the kind itself refuses.
+    operator = api.grant(OPERATOR, ("phasegate.dev", "agentrollouts", "patch delete"))
     record = good("AgentRollout")
     assert api.create(record).status == 403
     assert operator.create(record).accepted
 
-    for answer in (
+    relabelled, deleted = (
         api.patch(record, {"metadata": {"labels": {"a": "b"}}}),
         api.delete(record),
-    ):
-        assert answer.status == 403
-        assert "a record that only the operator writes" in answer.message
+    )
+    assert (relabelled.status, deleted.status) == (403, 403)
+    assert "a record that only the operator writes" in relabelled.message
+    assert "the record of an attempt that runs" in deleted.message
     changed_spec = operator.patch(record, {"spec": {"number": 2}})
     assert changed_spec.status == 422
     assert "a new attempt is a new AgentRollout" in changed_spec.message
     assert operator.delete(record).accepted
+
+
+def test_records_of_ended_attempts_may_be_pruned_by_who_has_the_right(api: ApiServer) -> None:
+    operator, record = api.as_user(OPERATOR), good("AgentRollout")
+    assert operator.create(record).accepted
+    rights = ("phasegate.dev", "agentrollouts", "get patch delete")
+    pruner = api.grant("pruner", rights)
+    assert pruner.patch(record, {"metadata": {"annotations": {"a": "b"}}}).accepted
+    for phase, refused in ((None, True), ("Progressing", True), ("Succeeded", False)):
+        if phase is not None:
+            assert operator.patch(record, {"status": {"phase": phase}}, "status").accepted
+        if refused:
+            answer = pruner.delete(record)
+            assert answer.status == 403
+            assert "the record of an attempt that runs" in answer.message
+    assert api.bind("editor", "ClusterRole", "phasegate-edit").delete(record).status == 403
+    assert pruner.delete(record).accepted
+
+
+@pytest.mark.parametrize(
+    "kind", ["ConfigMap", "Service", "Deployment", "ControllerRevision", "HTTPRoute"]
+)
+def test_nobody_takes_what_an_agent_controls_away_from_it(api: ApiServer, kind: str) -> None:
+    agent = api.create(good("AgentDeployment"))
+    own = owned(child(kind), dict(agent.body))
+    assert api.as_user(OPERATOR).create(own).accepted
+    controls = {**own["metadata"]["ownerReferences"][0], "controller": False}
+    for references in (None, [controls]):
+        answer = api.patch(own, {"metadata": {"ownerReferences": references}})
+        assert answer.status == 403
+        assert "leave its reference in" in answer.message
+    assert api.patch(own, {"metadata": {"labels": {"c": "d"}}}).accepted
+    assert api.delete(own).accepted
 
 
 def test_the_garbage_collector_may_clean_up_but_write_no_record(api: ApiServer) -> None:
@@ -175,6 +216,88 @@ def test_the_operator_may_not_read_secrets_or_delete_what_users_wrote(api: ApiSe
         assert operator.delete(good(kind)).status == 403
 
 
+def owned(manifest: Manifest, agent: Manifest) -> Manifest:
+    owner = {
+        "apiVersion": agent["apiVersion"],
+        "kind": agent["kind"],
+        "name": agent["metadata"]["name"],
+        "uid": agent["metadata"]["uid"],
+        "controller": True,
+    }
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner]}}
+
+
+def child(kind: str) -> Manifest:
+    """What an agent may own, without an owner."""
+    template = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "agent", "image": "agent"}]},
+    }
+    kinds: Mapping[str, tuple[str, Manifest]] = {
+        "ConfigMap": ("v1", {"data": {"a": "b"}}),
+        "Service": ("v1", {"spec": {"ports": [{"port": 80}]}}),
+        "Deployment": (
+            "apps/v1",
+            {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}},
+        ),
+        "ControllerRevision": ("apps/v1", {"revision": 1, "data": {"a": "b"}}),
+        "HTTPRoute": ("gateway.networking.k8s.io/v1", {"spec": {"parentRefs": [{"name": "lab"}]}}),
+    }
+    version, content = kinds[kind]
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": "thing"}, **content}
+
+
+@pytest.mark.parametrize(
+    "kind", ["ConfigMap", "Service", "Deployment", "ControllerRevision", "HTTPRoute"]
+)
+def test_the_operator_touches_only_what_belongs_to_an_agent(api: ApiServer, kind: str) -> None:
+    operator = api.as_user(OPERATOR)
+    agent = api.create(good("AgentDeployment"))
+    assert agent.accepted
+    foreign = child(kind)
+    refused = [operator.create(foreign)]
+    assert api.create(foreign).accepted
+    change = {"metadata": {"labels": {"c": "d"}}}
+    taking_over = {"metadata": owned(foreign, dict(agent.body))["metadata"]}
+    if kind != "ControllerRevision":  # which it may not patch at all
+        refused += [operator.patch(foreign, change), operator.patch(foreign, taking_over)]
+    refused.append(operator.delete(foreign))
+    for answer in refused:
+        assert answer.status == 403
+        assert "only what belongs to an AgentDeployment" in answer.message
+    assert api.delete(foreign).accepted
+
+    own = owned(foreign, dict(agent.body))
+    assert operator.create(own).accepted
+    if kind != "ControllerRevision":
+        assert operator.patch(own, change).accepted
+        letting_go = operator.patch(own, {"metadata": {"ownerReferences": None}})
+        assert letting_go.status == 403
+    assert operator.delete(own).accepted
+
+
+def test_only_the_operator_says_why_a_rollback_was_decided(api: ApiServer) -> None:
+    """The route's annotation names who decided: nobody else may put words into their mouth."""
+    said = {"metadata": {"annotations": {"phasegate.dev/rollback": '{"by": "bob"}'}}}
+    route = child("HTTPRoute")
+    owner = api.grant("tenant", ("gateway.networking.k8s.io", "httproutes", "create patch get"))
+    assert owner.create(route).accepted
+    for answer in (
+        owner.patch(route, said),
+        owner.create(changed(changed(route, said), {"metadata": {"name": "other"}})),
+    ):
+        assert answer.status == 403
+        assert "the operator's word on why a rollback was decided, and by whom" in answer.message
+
+    agent = api.create(good("AgentDeployment"))
+    own = owned(changed(route, {"metadata": {"name": "support-agent"}}), dict(agent.body))
+    operator = api.as_user(OPERATOR)
+    assert operator.create(changed(own, said)).accepted
+    assert owner.patch(own, {"metadata": {"labels": {"a": "b"}}}).accepted
+    forged = {"metadata": {"annotations": {"phasegate.dev/rollback": '{"by": "alice"}'}}}
+    assert owner.patch(own, forged).status == 403
+
+
 # --- authors ---------------------------------------------------------------------------------
 
 
@@ -195,6 +318,21 @@ def test_who_may_not_make_pods_may_still_change_the_rest(api: ApiServer) -> None
     template = {"spec": {"template": {"spec": {"containers": [container]}}}}
     assert tenant.patch(agent, template).status == 403
     assert api.bind("tenant", "ClusterRole", "phasegate-gitops-bot").patch(agent, template).accepted
+
+
+def test_who_may_not_make_routes_makes_none_through_an_agent(api: ApiServer) -> None:
+    tenant = api.grant("tenant", ("apps", "deployments", "create"))
+    agent = good("AgentDeployment")
+    answer = tenant.create(agent)
+    assert answer.status == 403
+    assert "spec.traffic: it makes a route, and you may not create HTTPRoutes" in answer.message
+
+    assert api.create(agent).accepted
+    assert tenant.patch(agent, {"spec": {"replicas": 3}}).accepted
+    traffic = {"spec": {"traffic": {"gatewayAPI": {"hostnames": ["bank.example.com"]}}}}
+    assert tenant.patch(agent, traffic).status == 403
+    allowed = api.bind("tenant", "ClusterRole", "phasegate-gitops-bot")
+    assert allowed.patch(agent, traffic).accepted
 
 
 def test_free_promql_takes_its_own_right(api: ApiServer) -> None:
