@@ -93,7 +93,7 @@ def parts(cache: Path | None = None, say: Say = _say) -> Parts:
     if result.complete:
         return result
     result.dir.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / "parts" / "lock", say):
+    with alone(cache / "parts" / "lock", say):
         if not result.complete:
             _build(result, toolchain, cache, say)
     return result
@@ -108,7 +108,8 @@ def _key(toolchain: Toolchain) -> str:
 
 
 @contextmanager
-def _alone(lock: Path, say: Say) -> Iterator[None]:
+def alone(lock: Path, say: Say) -> Iterator[None]:
+    """One build at a time: waits while another process holds the lock."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,7 +119,8 @@ def _alone(lock: Path, say: Say) -> Iterator[None]:
         yield
 
 
-def _environment(toolchain: Toolchain, scratch: Path) -> dict[str, str]:
+def environment(toolchain: Toolchain, scratch: Path) -> dict[str, str]:
+    """What the go command runs in; its caches are in `scratch` unless the user says otherwise."""
     # Own caches, thrown away when all is built (4 GB); somebody who sets GOCACHE or GOMODCACHE
     # wants them used, and keeps them.
     own = {
@@ -140,7 +142,7 @@ def _build(result: Parts, toolchain: Toolchain, cache: Path, say: Say) -> None:
     started = time.monotonic()
     say(f"building {len(_PACKAGES)} parts once with {toolchain.version}, some minutes")
     scratch = cache / "parts" / "scratch"
-    go = _Go(toolchain, _environment(toolchain, scratch), say)
+    go = Go(toolchain, environment(toolchain, scratch), say)
     (result.dir / "bin").mkdir(exist_ok=True)
     for number, (name, package) in enumerate(_PACKAGES.items(), start=1):
         if result.binary(name).exists():
@@ -154,7 +156,7 @@ def _build(result: Parts, toolchain: Toolchain, cache: Path, say: Say) -> None:
     say(f"all there after {seconds} s, in {result.dir}")
 
 
-def _copy_crds(go: _Go, target: Path) -> None:
+def _copy_crds(go: Go, target: Path) -> None:
     unfinished = target.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -168,22 +170,32 @@ def _copy_crds(go: _Go, target: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Go:
-    """Runs the go command in the folder of go.mod."""
+class Go:
+    """Runs the go command in the folder of a go.mod."""
 
     toolchain: Toolchain
     env: dict[str, str]
     say: Say
+    folder: Path = PARTS_DIR
+    flags: tuple[str, ...] = _FLAGS
 
     def build(self, title: str, package: str, target: Path) -> None:
         """One binary, moved to `target` when complete; a line every 15 s meanwhile."""
         self.say(f"{title} …")
         started = time.monotonic()
         unfinished = target.with_name(f".{target.name}.unfinished")
-        command = [str(self.toolchain.go), "build", "-v", *_FLAGS, "-o", str(unfinished), package]
+        command = [
+            str(self.toolchain.go),
+            "build",
+            "-v",
+            *self.flags,
+            "-o",
+            str(unfinished),
+            package,
+        ]
         with subprocess.Popen(
             command,
-            cwd=PARTS_DIR,
+            cwd=self.folder,
             env=self.env,
             stderr=subprocess.PIPE,
             text=True,
@@ -221,7 +233,7 @@ class _Go:
         """The folder of a module's source."""
         done = subprocess.run(
             [self.toolchain.go, "mod", "download", "-json", path],
-            cwd=PARTS_DIR,
+            cwd=self.folder,
             env=self.env,
             check=False,
             capture_output=True,
