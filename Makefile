@@ -27,20 +27,26 @@ bench: ready ## measure what design and README promise (JSON=FILE writes the num
 bench-judgement: venv ## measure what docs/judgement.md says, from seeds (QUICK=1 for minutes, JSON=FILE)
 	@$(BIN)/python -m bench.judgement $(if $(QUICK),--quick) $(if $(JSON),--json $(JSON)) $(ARGS)
 
+bench-fleet: ready ## a thousand rollouts, ten thousand agents at rest, hundreds of rollbacks at once (QUICK=1 for minutes, JSON=FILE)
+	@$(BIN)/python -m bench.fleet $(if $(QUICK),--quick) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+bench-peers: ready ## the same beside Argo Rollouts and Flagger, hours (QUICK=1 for minutes, RUNS=n, JSON=FILE, ARGS)
+	@$(BIN)/python -m bench.peers $(if $(QUICK),--quick) $(if $(RUNS),--runs $(RUNS)) $(if $(JSON),--json $(JSON)) $(ARGS)
+
 ##@ Work on it
 test: ready test-unit test-lab ## all tests, from nothing
 
 test-unit: venv ## the tests that need no cluster, in seconds (ARGS="-k word")
-	@$(BIN)/pytest -m "not lab" -n 2 $(ARGS)
+	@$(BIN)/pytest -m "not lab and not soak" -n 2 $(ARGS)
 
 test-lab: ready ## the tests on the embedded cluster (ARGS="-k word")
-	@$(BIN)/pytest -m "lab and not soak" $(ARGS) || { echo "once more, by itself: what failed beside everything else"; \
+	@$(BIN)/pytest -m "lab and not soak" -n 2 --dist loadfile $(ARGS) || { echo "once more, by itself: what failed beside everything else"; \
 	  $(BIN)/pytest -m "lab and not soak" --last-failed --last-failed-no-failures none $(ARGS); }
 
 soak: ready ## the long stories on the embedded cluster, which CI has no time for (ARGS="-k word")
 	@$(BIN)/pytest -m soak $(ARGS)
 
-check: check-format check-lint check-types check-imports check-crds ## format, lint, types, import contracts, drift
+check: check-format check-lint check-types check-imports check-crds audit ## format, lint, types, import contracts, drift, audit
 
 check-format: venv
 	@$(BIN)/ruff format --check .
@@ -56,6 +62,10 @@ check-imports: venv
 
 check-crds: venv
 	@$(BIN)/phasegate crds --check
+
+audit: venv ## what works offline: pins and hashes, versions, licences, certificates (known CVEs need a network)
+	@$(BIN)/python -m pip --disable-pip-version-check check
+	@$(BIN)/pytest -q tests/lab_unit/test_dependencies.py
 
 format: venv ## format and fix what can be fixed by itself
 	@$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from lab import Lab
 from tests.lab.main_job.cluster import Api, until
@@ -18,6 +19,11 @@ for url in sys.argv[2:]:
 
 def set_faults(lab: Lab, api: Api, *revisions: str, **faults: str) -> None:
     """From now on the pods of these revisions have these faults and no others."""
+    send_faults(lab, fault_urls(api, *revisions), **faults)
+
+
+def fault_urls(api: Api, *revisions: str) -> list[str]:
+    """Where the pods of these revisions take their faults."""
     urls = [
         f"http://{pod['status']['podIP']}:8080/fault"
         for revision in revisions
@@ -25,6 +31,11 @@ def set_faults(lab: Lab, api: Api, *revisions: str, **faults: str) -> None:
         if pod["status"].get("podIP") and "deletionTimestamp" not in pod["metadata"]
     ]
     assert len(urls) >= len(revisions), "a revision has no pod"
+    return urls
+
+
+def send_faults(lab: Lab, urls: Sequence[str], **faults: str) -> None:
+    """The same for pods that were found before, while nobody can be asked for them."""
     lab.exec(["python", "-c", _SEND, json.dumps(faults), *urls])
 
 

@@ -14,7 +14,7 @@ from tests.lab.main_job.cluster import Api
 from tests.lab.main_job.manifests import BETTER_PROMPT, CANARY, DARK, FULL
 from tests.lab.main_job.story import Story, condition_of, shares
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.soak, pytest.mark.timeout(300)]
 PATIENCE = "20s"
 OUTAGE = 75.0
 """Seconds that it lasts: many times the policy's patience and the time a sample counts as fresh."""
