@@ -140,6 +140,15 @@ async def test_a_storm_of_expiries_is_waited_out_and_never_for_long(tmp_path: Pa
         await watched.hears("b")
 
 
+async def test_streams_that_open_only_to_say_that_they_expired_are_paced(tmp_path: Path) -> None:
+    async with watching(tmp_path, "a") as watched:
+        for number in range(1, 9):
+            await watched.streams_again(number)
+            watched.server.expire()
+        await watched.streams_again(9)
+        assert watched.clock.monotonic() > 2 * LONGEST
+
+
 @pytest.mark.parametrize("code", [403, 404, 429, 500, 503])
 async def test_a_refused_list_is_tried_again_for_ever(tmp_path: Path, code: int) -> None:
     async with serve(tmp_path) as (server, streams, file):

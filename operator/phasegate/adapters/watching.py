@@ -139,9 +139,9 @@ class Reflector:
                 if event is None:
                     self._mirror.hear()
                 else:
-                    heard, self._silent = True, False
-                    self._failures = 0
                     self._version = self._take(event) or self._version
+                    # Not before: a stream that opens only to say that it has expired has failed.
+                    heard, self._silent, self._failures = True, False, 0
         return heard
 
     async def _list(self) -> str:

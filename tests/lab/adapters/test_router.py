@@ -122,7 +122,8 @@ async def test_a_route_of_the_same_name_that_is_a_users_own_is_left_alone(
 ) -> None:
     live = await admin.create(agent(namespace))
     theirs = render(live, CANARY)
-    del theirs["metadata"]["ownerReferences"], theirs["metadata"]["labels"]
+    del theirs["metadata"]["ownerReferences"]
+    theirs["spec"]["rules"] = [{"backendRefs": [{"name": "theirs", "port": 80}]}]
     await admin.create(theirs)
     router = GatewayApiRouter(cluster)
     assert "does not belong" in (await router.observe(live)).message

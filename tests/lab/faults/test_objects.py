@@ -99,6 +99,7 @@ def test_children_deleted_by_hand_come_back_and_what_others_wrote_on_them_stays(
         found = api.get(kind, name)["metadata"]
         assert note["annotations"].items() <= found["annotations"].items()
         assert note["labels"].items() <= found["labels"].items()
+    users.go_on_until("an answer", bool)
     assert {answer.status for answer in users.stop()} == {200}
     for kind, name in (
         ("controllerrevisions", f"{NAME}-{old}"),
