@@ -72,7 +72,8 @@ def show(
         table.add_row(*figure.row())
     console.print(table)
     for figure in figures:
-        console.print(f"  {figure.name}: {figure.about}", markup=False, soft_wrap=True)
+        if figure.about:
+            console.print(f"  {figure.name}: {figure.about}", markup=False, soft_wrap=True)
     console.print()
     for line in setting:
         console.print(f"  {line}", markup=False, soft_wrap=True)

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     figures = list(_figures(found))
-    show(Console(highlight=False), "Phasegate, a fleet", machine, _SETTING, figures)
+    show(Console(highlight=False, width=140), "Phasegate, a fleet", machine, _SETTING, figures)
     if options.json:
         content = {
             "measured": datetime.now(UTC).isoformat(timespec="seconds"),
