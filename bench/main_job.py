@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.machine import describe
-from bench.report import Figure, show
+from bench.report import Figure, show, write
 from lab.errors import LabError
 from lab.handle import Lab
 from lab.parts.build import Parts, parts
@@ -65,13 +64,8 @@ def _bench(options: argparse.Namespace) -> int:
     figures = [*_build(built), *_figures(raw), *_usages(raw), _starts(starts)]
     show(Console(highlight=False), "Phasegate, the main job", machine, _setting(raw), figures)
     if options.json:
-        content = {
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine,
-            "figures": [figure.json() for figure in figures],
-            "raw": raw,
-        }
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        figures_json = [figure.json() for figure in figures]
+        write(options.json, machine, figures=figures_json, raw=raw)
     return 0
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -80,3 +83,10 @@ def show(
     console.print()
     for name, value in machine.items():
         console.print(f"  {name + ':':<11}{value}", markup=False, soft_wrap=True)
+
+
+def write(file: Path, machine: Mapping[str, str], **content: Any) -> None:
+    """Write what was measured, when and on what, for programs."""
+    measured = datetime.now(UTC).isoformat(timespec="seconds")
+    whole = {"measured": measured, "machine": machine, **content}
+    file.write_text(json.dumps(whole, indent=2) + "\n")

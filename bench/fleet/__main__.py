@@ -7,14 +7,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bench.machine import describe
-from bench.report import Figure, show
+from bench.report import Figure, show, write
 from lab.errors import LabError
 from lab.handle import Lab
 from lab.parts.build import parts
@@ -50,13 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = list(_figures(found))
     show(Console(highlight=False, width=140), "Phasegate, a fleet", machine, _SETTING, figures)
     if options.json:
-        content = {
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine,
-            "figures": [figure.json() for figure in figures],
-            "raw": found,
-        }
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        figures_json = [figure.json() for figure in figures]
+        write(options.json, machine, figures=figures_json, raw=found)
     return 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
+from bench.played import ROUTES, accepted
 from lab.errors import LabError
 from lab.handle import Lab
 from lab.node.client import MERGE_PATCH, ApiClient, load_kubeconfig
@@ -14,9 +14,7 @@ from lab.node.client import MERGE_PATCH, ApiClient, load_kubeconfig
 Json = dict[str, Any]
 
 WORKERS = 16
-CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
 _DEPLOYMENTS = "/apis/apps/v1/deployments"
-_ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
 
 
 def deployment_status(item: Json) -> Json | None:
@@ -28,33 +26,6 @@ def deployment_status(item: Json) -> Json | None:
         return None
     counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
     return {"observedGeneration": generation, **dict.fromkeys(counts, wanted)}
-
-
-def route_status(item: Json) -> Json | None:
-    """The status of a route that its gateway has taken over; None if it says so already."""
-    generation = item["metadata"]["generation"]
-    parents = item.get("status", {}).get("parents", ())
-    seen = {c["observedGeneration"] for parent in parents for c in parent["conditions"]}
-    if seen == {generation}:
-        return None
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    conditions = [
-        {
-            "type": name,
-            "status": "True",
-            "reason": name,
-            "message": "",
-            "observedGeneration": generation,
-            "lastTransitionTime": now,
-        }
-        for name in ("Accepted", "ResolvedRefs")
-    ]
-    return {
-        "parents": [
-            {"parentRef": parent, "controllerName": CONTROLLER, "conditions": conditions}
-            for parent in item["spec"]["parentRefs"]
-        ]
-    }
 
 
 class Hands:
@@ -111,7 +82,7 @@ async def main() -> None:
         asyncio.TaskGroup() as group,
     ):
         group.create_task(Hands(first, _DEPLOYMENTS, deployment_status).run())
-        group.create_task(Hands(second, _ROUTES, route_status).run())
+        group.create_task(Hands(second, f"{ROUTES}/httproutes", accepted).run())
 
 
 if __name__ == "__main__":

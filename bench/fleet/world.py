@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from bench.played import NAMESPACE, ROUTES, gateway
 from lab.errors import LabError
 from lab.node.client import MERGE_PATCH, ApiClient, ApiError
 
@@ -16,7 +17,6 @@ PER_NAMESPACE = 50
 IDLE_WEIGHT = 1
 _WRITERS = 24
 _GROUP = "/apis/phasegate.dev/v1alpha1"
-_ROUTES = "/apis/gateway.networking.k8s.io/v1"
 _CANARY = {"name": "canary-20", "type": "Canary", "weight": 20, "minDuration": "24h"}
 _FULL = {"name": "full", "type": "Full", "minDuration": "24h"}
 _METRICS = (
@@ -38,28 +38,6 @@ def names(first: int, last: int) -> list[Name]:
     return [(f"fleet-{n // PER_NAMESPACE:03}", f"agent-{n:05}") for n in range(first, last)]
 
 
-def gateway() -> Iterable[tuple[str, Json]]:
-    """Where the objects of the played gateway are made, and the objects."""
-    controller = "gateway.envoyproxy.io/gatewayclass-controller"
-    yield (
-        f"{_ROUTES}/gatewayclasses",
-        _object(
-            "gateway.networking.k8s.io/v1", "GatewayClass", "fleet", {"controllerName": controller}
-        ),
-    )
-    listener = {"name": "http", "protocol": "HTTP", "port": 80}
-    listener["allowedRoutes"] = {"namespaces": {"from": "All"}}
-    yield (
-        f"{_ROUTES}/namespaces/default/gateways",
-        _object(
-            "gateway.networking.k8s.io/v1",
-            "Gateway",
-            "fleet",
-            {"gatewayClassName": "fleet", "listeners": [listener]},
-        ),
-    )
-
-
 def agent(name: str) -> Json:
     """An agent with one pod, one canary phase that lasts, and seven metrics."""
     spec = {
@@ -68,7 +46,7 @@ def agent(name: str) -> Json:
         "service": {"port": 8080},
         "traffic": {
             "gatewayAPI": {
-                "parentRefs": [{"name": "fleet", "namespace": "default"}],
+                "parentRefs": [{"name": "fleet", "namespace": NAMESPACE}],
                 "hostnames": [f"{name}.example.com"],
             }
         },
@@ -97,7 +75,7 @@ class World:
         """Keep what is known up to date, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(f"{_GROUP}/agentdeployments", self._agent))
-            group.create_task(self._follow(f"{_ROUTES}/httproutes", self._route))
+            group.create_task(self._follow(f"{ROUTES}/httproutes", self._route))
 
     async def _follow(self, path: str, take: Callable[[Name, Json], None]) -> None:
         async for change in self._api.follow(path):
@@ -157,7 +135,7 @@ class World:
 
     async def make_gateway(self) -> None:
         """The class and the Gateway that all agents attach to."""
-        for path, item in gateway():
+        for path, item in gateway("fleet", "fleet"):
             await self._post(path, item)
 
     async def _post(self, path: str, item: Json) -> Json:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -24,6 +22,7 @@ from bench.judgement.guarantees import gates, grey, validity
 from bench.judgement.rollouts import bursts, detection, healthy
 from bench.judgement.shapes import Cell, Scale, Table
 from bench.machine import describe
+from bench.report import write
 
 SEED = 20261121
 FULL = Scale(runs=100, hours=48, seed=SEED)
@@ -71,13 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in {**machine, "seed": str(scale.seed)}.items():
         console.print(f"  {name + ':':<11}{value}", markup=False, soft_wrap=True)
     if options.json:
-        content = {
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine,
-            "scale": asdict(scale),
-            "tables": [asdict(table) for table in found],
-        }
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        tables = [asdict(table) for table in found]
+        write(options.json, machine, scale=asdict(scale), tables=tables)
     return 0
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from bench.machine import describe
 from bench.peers.build import MODULES, peers, version
 from bench.peers.plan import PARTS, Plan
 from bench.peers.report import show
+from bench.report import write
 from lab.errors import LabError
 from lab.handle import Lab
 
@@ -44,14 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in {**versions, **machine}.items():
         console.print(f"  {name + ':':<15}{value}", markup=False, soft_wrap=True)
     if options.json:
-        content = {
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine,
-            "versions": versions,
-            "plan": json.loads(_plan(options).text()),
-            "found": found,
-        }
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        plan = json.loads(_plan(options).text())
+        write(options.json, machine, versions=versions, plan=plan, found=found)
     return 0
 
 

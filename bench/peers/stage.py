@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
+from bench.played import NAMESPACE, ROUTES, accepted, conditions, now
 from lab.node.client import MERGE_PATCH, ApiClient, ApiError
 
 Json = dict[str, Any]
-GATEWAY = {"name": "gateway", "namespace": "default"}
-_CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"
-_ROUTES = "/apis/gateway.networking.k8s.io/v1"
+GATEWAY = {"name": "gateway", "namespace": NAMESPACE}
 _AT_ONCE = 16
 
 
@@ -30,7 +27,7 @@ class Stage:
         """Play until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow("/api/v1/pods", self._pod))
-            group.create_task(self._follow(f"{_ROUTES}/httproutes", self._route))
+            group.create_task(self._follow(f"{ROUTES}/httproutes", self._route))
 
     async def _follow(self, path: str, play: Any) -> None:
         async with asyncio.TaskGroup() as group:
@@ -58,9 +55,9 @@ class Stage:
             "phase": "Running",
             "podIP": address,
             "podIPs": [{"ip": address}],
-            "startTime": _now(),
+            "startTime": now(),
             "conditions": list(
-                _conditions("PodScheduled", "Initialized", "ContainersReady", "Ready")
+                conditions("PodScheduled", "Initialized", "ContainersReady", "Ready")
             ),
         }
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status"
@@ -68,56 +65,9 @@ class Stage:
 
     async def _route(self, route: Json) -> None:
         """Accept what the route says now; nothing is routed anywhere."""
-        meta = route["metadata"]
-        parents = route.get("status", {}).get("parents", ())
-        seen = [c["observedGeneration"] for p in parents for c in p["conditions"]]
-        if meta["generation"] in seen:
+        status = accepted(route)
+        if status is None:
             return
-        conditions = [
-            {**item, "observedGeneration": meta["generation"], "message": ""}
-            for item in _conditions("Accepted", "ResolvedRefs")
-        ]
-        status = {
-            "parents": [
-                {"parentRef": ref, "controllerName": _CONTROLLER, "conditions": conditions}
-                for ref in route["spec"]["parentRefs"]
-            ]
-        }
-        path = f"{_ROUTES}/namespaces/{meta['namespace']}/httproutes/{meta['name']}/status"
+        meta = route["metadata"]
+        path = f"{ROUTES}/namespaces/{meta['namespace']}/httproutes/{meta['name']}/status"
         await self._api.request("PATCH", path, {"status": status}, MERGE_PATCH)
-
-
-def gateway() -> list[tuple[str, Json]]:
-    """A Gateway of Envoy Gateway's class: collection and object."""
-    version = "gateway.networking.k8s.io/v1"
-    listener = {"name": "http", "port": 80, "protocol": "HTTP"}
-    listener |= {"allowedRoutes": {"namespaces": {"from": "All"}}}
-    return [
-        (
-            f"{_ROUTES}/gatewayclasses",
-            {
-                "apiVersion": version,
-                "kind": "GatewayClass",
-                "metadata": {"name": "bench"},
-                "spec": {"controllerName": _CONTROLLER},
-            },
-        ),
-        (
-            f"{_ROUTES}/namespaces/{GATEWAY['namespace']}/gateways",
-            {
-                "apiVersion": version,
-                "kind": "Gateway",
-                "metadata": GATEWAY,
-                "spec": {"gatewayClassName": "bench", "listeners": [listener]},
-            },
-        ),
-    ]
-
-
-def _conditions(*kinds: str) -> Iterator[Json]:
-    for kind in kinds:
-        yield {"type": kind, "status": "True", "reason": "Played", "lastTransitionTime": _now()}
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

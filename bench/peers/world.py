@@ -15,9 +15,10 @@ from bench.peers import access
 from bench.peers.build import Peers
 from bench.peers.exporter import Exporter, Traffic, healthy
 from bench.peers.processes import Prometheus, Running, inherit_nothing, running
-from bench.peers.stage import Stage, gateway
+from bench.peers.stage import GATEWAY, Stage
 from bench.peers.tools import LIMIT, SEVEN, Json, Setting, Sites, Tool, shares
 from bench.peers.watched import Watched
+from bench.played import gateway
 from bench.probe import Prometheus as Queries
 from lab.handle import Lab
 from lab.node.client import MERGE_PATCH, ApiClient, load_kubeconfig
@@ -109,7 +110,7 @@ class World:
         await access.install(
             self.api, [f for n in ("argo-rollouts", "flagger") for f in peers.crds(n)]
         )
-        for path, item in gateway():
+        for path, item in gateway(GATEWAY["name"], "bench"):
             await access.create(self.api, path, item)
         for tool in tools:
             self._kubeconfigs[tool.name] = await access.account(self.api, self.lab, tool)

@@ -56,13 +56,8 @@ async def canary(world: World) -> str:
     await world.until_phase("Canary")
     await world.run(10)
     candidate: str = world.status["candidateRevision"]
-    assert share(world, candidate) == 20
+    assert world.share(candidate) == 20
     return candidate
-
-
-def share(world: World, revision: str) -> int:
-    assert world.router.plan is not None
-    return world.router.plan.percent(revision)
 
 
 def enforce_identity(world: World) -> None:
@@ -93,13 +88,13 @@ async def test_users_leave_a_candidate_without_pods_whatever_else_cannot_be_read
             world.cluster.broken[call] = error
             world.pods_start = False
             await world.run(8)
-            assert share(world, candidate) == 0
+            assert world.share(candidate) == 0
     if restarted:
         world.cluster.broken[call] = error
         world.pods_start = False
         async with world.operator():
             await world.run(8)
-            assert share(world, candidate) == 0
+            assert world.share(candidate) == 0
             assert "bug" not in world.results
             world.cluster.broken.clear()
             await world.run(61)
@@ -124,7 +119,7 @@ async def test_a_persons_rollback_is_carried_out_whatever_else_cannot_be_read(ca
         act(world, "Rollback", candidate)
         world.cluster.set_status(kinds.ROLLOUT_ACTION, KEY.namespace, "a1", {})
         await world.run(8)
-        assert share(world, candidate) == 0
+        assert world.share(candidate) == 0
 
 
 @pytest.mark.parametrize("call", READS)
@@ -138,7 +133,7 @@ async def test_a_failing_candidate_is_found_after_a_restart_whatever_else_cannot
     world.error_rate[candidate] = 1.0
     async with world.operator():
         await world.run(30)
-        assert share(world, candidate) == 0
+        assert world.share(candidate) == 0
 
 
 async def test_nobody_is_judged_by_another_policy_while_theirs_cannot_be_read_at_all() -> None:
@@ -155,10 +150,10 @@ async def test_nobody_is_judged_by_another_policy_while_theirs_cannot_be_read_at
     world.error_rate[candidate] = 0.5
     async with world.operator():
         await world.run(60)
-        assert share(world, candidate) == 20
+        assert world.share(candidate) == 20
         world.pods_start = False
         await world.run(8)
-        assert share(world, candidate) == 0
+        assert world.share(candidate) == 0
 
 
 @pytest.mark.parametrize("error", [broken(), Fenced("another process may be leading")])
@@ -173,13 +168,13 @@ async def test_a_template_that_cannot_be_tried_only_delays_its_own_attempt(
             world.cluster.broken["dry-run deployments"] = error
             world.apply(agent=NEW)
             await world.run(3)
-            assert share(world, candidate) == 0
+            assert world.share(candidate) == 0
     if restarted:
         world.cluster.broken["dry-run deployments"] = error
         world.cluster.put(agent(agent=NEW))
     async with world.operator():
         await world.run(120)
-        assert share(world, candidate) == 0
+        assert world.share(candidate) == 0
         assert set(world.results) <= {"ok"}
         assert world.condition("Reconciling")["reason"] == "ReadFailed"
         assert world.cluster.reads.count("dry-run deployments") < 40
@@ -194,7 +189,7 @@ async def test_while_a_config_map_cannot_be_read_an_attempt_is_judged_and_not_su
         candidate = await canary(world)
         world.cluster.broken["get configmaps"] = broken()
         await world.run(120)
-        assert share(world, candidate) == 20
+        assert world.share(candidate) == 20
         assert world.status["candidateRevision"] == candidate
         assert world.condition("Reconciling")["reason"] == "ReadFailed"
         assert "etcd is away" in world.status["message"]

@@ -77,11 +77,10 @@ async def test_a_candidate_that_broke_during_an_outage_is_taken_back_when_it_is_
         world.provider.broken = True
         world.error_rate[candidate] = 1.0
         await world.run(900)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 20
+        assert world.share(candidate) == 20
         world.provider.broken = False
         await world.run(15)
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
         assert world.status["rollback"]["trigger"] == "error-rate"
 
 
@@ -92,8 +91,7 @@ async def test_an_operator_that_starts_while_prometheus_is_away_moves_nothing() 
     world.provider.broken = True
     async with world.operator():
         await world.run(1200)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 20
+        assert world.share(candidate) == 20
         world.provider.broken = False
         await world.until_phase("Full")
         await world.until_phase("Stable")
@@ -106,14 +104,13 @@ async def test_an_outage_that_both_revisions_share_holds_and_says_so() -> None:
         world.error_rate[candidate] = world.error_rate[stable] = 0.9
         await world.run(120)
         assert world.status["phase"] == "Canary"
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 20
+        assert world.share(candidate) == 20
         assert world.condition("Progressing")["reason"] == "Holding"
         assert "shared cause" in world.status["message"]
         assert not said(world, "RolledBack")
         world.error_rate[candidate] = world.error_rate[stable] = 0.01
         await world.run(120)
-        assert world.router.plan.percent(candidate) == 20
+        assert world.share(candidate) == 20
 
 
 async def test_the_same_fault_in_the_candidate_alone_takes_it_back() -> None:
@@ -122,8 +119,7 @@ async def test_the_same_fault_in_the_candidate_alone_takes_it_back() -> None:
         world.error_rate[candidate] = 0.9
         await world.run(20)
         assert world.status["phase"] == "RolledBack"
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
 
 
 async def test_an_alert_holds_is_told_once_and_goes() -> None:
@@ -258,8 +254,7 @@ async def test_labels_that_arrive_after_stable_take_a_bad_revision_back_while_it
         bad, before = await promoted(world)
         label(world, bad, 0.4)
         await world.run(900)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(before) == 100
+        assert world.share(before) == 100
         assert world.status["stableRevision"] == before
         assert world.status["rollback"]["trigger"] == "accuracy"
         assert world.condition("RolledBack")["reason"] == "LateEvidence"
@@ -281,8 +276,7 @@ async def test_what_cannot_be_read_meanwhile_does_not_stand_before_a_late_rollba
         world.apply(agent=NEW, policyRef={"name": "strict"}, standby={"keepWarm": "1h"}, **more)
         label(world, bad, 0.4)
         await world.run(900)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(before) == 100
+        assert world.share(before) == 100
         assert world.status["rollback"]["trigger"] == "accuracy"
 
 
@@ -292,8 +286,7 @@ async def test_labels_that_arrive_when_nothing_is_warm_are_told_and_move_nobody(
         await world.run(120)
         label(world, bad, 0.4)
         await world.run(900)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(bad) == 100
+        assert world.share(bad) == 100
         assert world.condition("Ready")["status"] == "True"
         assert world.condition("EarlyWarning")["reason"] == "LateEvidence"
         assert len(said(world, "LateEvidence")) == 1

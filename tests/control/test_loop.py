@@ -23,8 +23,7 @@ async def test_a_first_revision_goes_to_full_at_once() -> None:
         assert names == {f"support-{stable}"}
         services = {s["metadata"]["name"] for s in world.cluster.all(kinds.SERVICE)}
         assert services == {"support", f"support-{stable}"}
-        assert world.router.plan is not None
-        assert world.router.plan.percent(stable) == 100
+        assert world.share(stable) == 100
         assert set(world.results) == {"ok"}
 
 
@@ -63,8 +62,7 @@ async def test_a_good_revision_goes_through_all_phases() -> None:
         await world.until_phase("Stable")
         second = world.status["stableRevision"]
         assert second != first
-        assert world.router.plan is not None
-        assert world.router.plan.percent(second) == 100
+        assert world.share(second) == 100
         record = world.cluster.all(kinds.AGENT_ROLLOUT)[0]
         assert record["status"]["phase"] == "Succeeded"
         assert "bug" not in world.results
@@ -77,8 +75,7 @@ async def bad_canary(world: World) -> str:
     await world.until_phase("Canary")
     await world.run(10)
     candidate: str = world.status["candidateRevision"]
-    assert world.router.plan is not None
-    assert world.router.plan.percent(candidate) == 20
+    assert world.share(candidate) == 20
     world.error_rate[candidate] = 1.0
     return candidate
 
@@ -89,8 +86,7 @@ async def test_a_bad_revision_is_taken_back_route_first() -> None:
         world.cluster.writes.clear()
         world.passes.clear()
         await world.run(8)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
         assert world.writes_of_pass_with("route")[:2] == ["route", "patch-status agentdeployments"]
         assert world.status["phase"] == "RolledBack"
         assert world.status["rollback"]["trigger"] == "error-rate"
@@ -105,8 +101,7 @@ async def test_a_status_that_cannot_be_written_does_not_hold_up_the_route() -> N
         candidate = await bad_canary(world)
         world.cluster.broken["patch-status agentdeployments"] = broken()
         await world.run(8)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
         assert not any(a.reason == "TrafficSafe" for a in world.recorder.announced)
         world.cluster.broken.clear()
         await world.run(60)
@@ -121,8 +116,7 @@ async def test_no_other_write_holds_up_the_route(call: str) -> None:
         candidate = await bad_canary(world)
         world.cluster.broken[call] = broken()
         await world.run(8)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
 
 
 READS = [
@@ -143,8 +137,7 @@ async def test_no_other_read_holds_up_the_route_either(call: str) -> None:
         candidate = await bad_canary(world)
         world.cluster.broken[call] = broken()
         await world.run(8)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
         world.cluster.broken.clear()
         await world.run(30)
         assert world.status["phase"] == "RolledBack"
@@ -180,8 +173,7 @@ async def test_a_failing_route_write_is_tried_again_for_ever_at_most_five_second
         assert 12 <= world.cluster.writes.count("route") <= 60
         world.router.broken = None
         await world.run(5.1)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
 
 
 async def test_how_long_users_were_exposed_counts_from_the_first_decision() -> None:
@@ -475,8 +467,7 @@ async def test_a_bad_revision_is_taken_back_although_the_spec_has_become_unreada
         assert world.condition("Stalled")["message"].startswith("spec.typo")
         world.error_rate[candidate] = 1.0
         await world.run(8)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
 
 
 async def test_a_policy_that_is_deleted_in_mid_rollout_holds_but_goes_on_protecting() -> None:
@@ -497,8 +488,7 @@ async def test_a_policy_that_is_deleted_in_mid_rollout_holds_but_goes_on_protect
         candidate = world.status["candidateRevision"]
         world.error_rate[candidate] = 1.0
         await world.run(20)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
 
 
 async def test_a_policy_that_comes_back_stricter_is_what_the_phase_is_judged_by() -> None:

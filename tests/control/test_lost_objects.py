@@ -80,8 +80,7 @@ async def test_a_status_wiped_in_mid_rollout_ends_with_stable_and_the_attempt_is
         world.pods_start = False  # so that the next attempt does not get far
         wipe(world)
         await world.run(3)
-        assert world.router.plan is not None
-        assert world.router.plan.percent(stable) == 100
+        assert world.share(stable) == 100
         assert world.status["stableRevision"] == stable
         ended = records(world)["support-1"]
         assert ended["spec"]["revision"] == candidate
@@ -111,8 +110,7 @@ async def test_what_was_rolled_back_stays_rejected_when_the_status_is_lost() -> 
         assert world.status["rejectedRevisions"] == [candidate]
         assert world.status["phase"] == "RolledBack"
         assert records(world) == before
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
 
 
 async def test_without_status_and_service_stable_is_what_the_records_say() -> None:
@@ -125,8 +123,7 @@ async def test_without_status_and_service_stable_is_what_the_records_say() -> No
     async with world.operator():
         await world.run(3)
         assert world.status["stableRevision"] == stable
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
 
 
 async def test_an_agent_of_the_same_name_takes_the_next_free_number() -> None:

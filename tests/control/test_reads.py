@@ -95,11 +95,10 @@ async def test_traffic_is_taken_back_while_the_api_server_refuses_every_read() -
         for verb, kind in (("get", kinds.AGENT_DEPLOYMENT), ("list", kinds.DEPLOYMENT)):
             world.cluster.broken[f"{verb} {kind.plural}"] = ClusterError("no reads today")
         candidate = world.status["candidateRevision"]
-        assert world.router.plan is not None
-        assert world.router.plan.percent(candidate) == 20
+        assert world.share(candidate) == 20
         world.error_rate[candidate] = 0.9
         await world.run(15)
-        assert world.router.plan.percent(candidate) == 0
+        assert world.share(candidate) == 0
 
 
 async def test_a_new_leader_with_an_old_memory_moves_nothing_by_it() -> None:

@@ -37,13 +37,8 @@ async def canary(world: World) -> str:
     await world.until_phase("Canary")
     await world.run(10)
     candidate: str = world.status["candidateRevision"]
-    assert share(world, candidate) == 20
+    assert world.share(candidate) == 20
     return candidate
-
-
-def share(world: World, revision: str) -> int:
-    assert world.router.plan is not None
-    return world.router.plan.percent(revision)
 
 
 class HangingCluster(FakeCluster):
@@ -82,7 +77,7 @@ async def test_a_pass_that_hangs_is_given_up_for_the_rollback_of_its_agent(call:
         await world.run(3)
         world.error_rate[candidate] = 1.0
         await world.run(6)
-        assert share(world, candidate) == 0
+        assert world.share(candidate) == 0
         assert world.status["phase"] == "RolledBack"
         assert "bug" not in world.results
 
@@ -99,7 +94,7 @@ async def test_a_rollback_that_cannot_be_written_is_counted_and_its_age_told() -
         assert 50 < pending.oldest() <= 60
         world.router.broken = None
         await world.run(1.5)
-        assert share(world, candidate) == 0
+        assert world.share(candidate) == 0
         assert (len(pending), pending.oldest()) == (0, 0.0)
 
 
@@ -112,7 +107,7 @@ async def test_a_route_that_cannot_even_be_read_counts_as_well() -> None:
         assert len(world.reconciler.pending) == 1
         world.cluster.broken.clear()
         await world.run(1.5)
-        assert share(world, candidate) == 0
+        assert world.share(candidate) == 0
         assert len(world.reconciler.pending) == 0
 
 

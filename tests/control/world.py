@@ -245,6 +245,11 @@ class World:
             self.clock.freeze(1)
             self._serve_and_scrape()
 
+    def share(self, revision: str) -> int:
+        """The share of the users that the route sends to a revision, in percent."""
+        assert self.router.plan is not None
+        return self.router.plan.percent(revision)
+
     async def until_phase(self, phase: str, most: int = 600) -> None:
         """Let time pass until the status says `phase`."""
         for _ in range(most):
