@@ -162,9 +162,7 @@ class FakeCluster:
         self._called(
             "dry-run" if dry_run else "apply", plural, self.reads if dry_run else self.writes
         )
-        for container in _containers(manifest):
-            if not isinstance(container, Mapping) or not container.get("image"):
-                raise Refused("spec.template.spec.containers[0].image: Required value")
+        _check_containers(manifest)
         if dry_run:
             return manifest
         metadata = manifest["metadata"]
@@ -312,11 +310,16 @@ class FakeRecorder:
         self.announced.append(announcement)
 
 
-def _containers(manifest: Manifest) -> Sequence[Any]:
+def _check_containers(manifest: Manifest) -> None:
+    """What the API server demands of a Deployment's containers; raises Refused."""
     if manifest["kind"] != "Deployment":
-        return ()
-    containers: Sequence[Any] = manifest["spec"]["template"]["spec"]["containers"]
-    return containers
+        return
+    containers = manifest["spec"]["template"]["spec"].get("containers")
+    if not containers:
+        raise Refused("spec.template.spec.containers: Required value")
+    for container in containers:
+        if not isinstance(container, Mapping) or not container.get("image"):
+            raise Refused("spec.template.spec.containers[0].image: Required value")
 
 
 def _copied(value: _T) -> _T:

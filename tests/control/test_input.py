@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.agentrollout import AgentRolloutStatus
@@ -115,6 +115,7 @@ async def survives(act: Callable[[World], Awaitable[None]], *, begin: bool = Tru
 
 @odd
 @given(spec=nearly(st.just(SPEC)), begin=st.booleans())
+@example(spec={**SPEC, "template": {"0": None}}, begin=True)
 async def test_any_spec(spec: Any, begin: bool) -> None:
     async def act(world: World) -> None:
         world.cluster.put({**agent(), "spec": spec})
