@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from phasegate.adapters.routers import httproute
 from phasegate.api.errors import InvalidSpec
+from phasegate.control.parse import owner_of
 from phasegate.rollout.route import HeaderRoute, Mirror, RoutePlan, only, split
 
 from tests.adapters.agents import CANDIDATE, STABLE, UID, agent, gateway_apis, names, plans
@@ -100,7 +101,7 @@ def test_a_closed_route_keeps_its_backends_and_matches_no_request() -> None:
 
 def test_the_route_belongs_to_the_agent() -> None:
     route = httproute.render(agent(), CANARY)
-    assert httproute.owner_of(route) == agent()["metadata"]["uid"]
+    assert owner_of(route) == agent()["metadata"]["uid"]
     assert route["metadata"]["labels"] == {
         "app.kubernetes.io/managed-by": "phasegate",
         "phasegate.dev/agent": "support",

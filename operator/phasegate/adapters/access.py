@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -13,8 +14,10 @@ from yaml import YAMLError
 
 from phasegate.adapters.fencing import fenced
 from phasegate.adapters.unreadable import words
-from phasegate.api.errors import ConfigError
+from phasegate.api.errors import ClusterError, ConfigError
 from phasegate.control.fence import Fence
+
+USER_AGENT: Final = "phasegate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +73,21 @@ class Access:
             configuration.client_session_kwargs = {**session, "request_class": fenced(fence)}
         configuration.connection_pool_maxsize = connections
         return ApiClient(configuration)
+
+    async def sign_in_again(self, client: ApiClient) -> None:
+        """Give `client`, which was not let in, credentials read afresh; raises ClusterError."""
+        try:
+            fresh = await self.load()
+        except ConfigError as error:
+            raise ClusterError(f"The API server does not know us (401); {error}") from error
+        client.configuration.api_key = fresh.api_key
+        client.configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
+
+
+async def identified(client: ApiClient) -> dict[str, str]:
+    """The headers that say who asks."""
+    headers = {"User-Agent": USER_AGENT}
+    token = await client.configuration.get_api_key_with_prefix("BearerToken")
+    if token:
+        headers["Authorization"] = token
+    return headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 from phasegate.control import kinds
 from phasegate.control.lease import LEASE
@@ -37,3 +38,10 @@ WRITTEN: Final[tuple[Kind, ...]] = (
     OWN_ACCESS_REVIEW,
 )
 """Kinds that are created or applied: a manifest names its kind, a URL needs the plural."""
+
+
+def path_of(kind: Kind, namespace: str | None, name: str | None = None) -> str:
+    """Where the API server has the objects of a kind, or one of them."""
+    root = f"/apis/{kind.api_version}" if "/" in kind.api_version else f"/api/{kind.api_version}"
+    scope = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    return f"{root}{scope}/{kind.plural}" + (f"/{quote(name, safe='')}" if name else "")

@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 
 from phasegate.adapters import kinds
-from phasegate.adapters.access import Access
+from phasegate.adapters.access import Access, identified
+from phasegate.adapters.kinds import path_of
 from phasegate.api.errors import (
     ClusterError,
-    ConfigError,
     Conflict,
     Fenced,
     NotFound,
@@ -133,7 +133,7 @@ class KubernetesCluster:
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
         """The live object; raises NotFound."""
-        return await self._call(_Request("GET", _path(kind, namespace, name)))
+        return await self._call(_Request("GET", path_of(kind, namespace, name)))
 
     async def list(
         self, kind: Kind, namespace: str | None, selector: str = ""
@@ -144,7 +144,7 @@ class KubernetesCluster:
         if selector:
             query["labelSelector"] = selector
         while True:
-            page = await self._call(_Request("GET", _path(kind, namespace), query))
+            page = await self._call(_Request("GET", path_of(kind, namespace), query))
             # Items of a list do not say what they are.
             items += (
                 {"apiVersion": kind.api_version, "kind": kind.kind, **item}
@@ -190,7 +190,7 @@ class KubernetesCluster:
             version = {"path": "/metadata/resourceVersion", "value": resource_version}
             patch.append({"op": "replace", **version})
         patch.append({"op": "add", "path": "/status", "value": _without_nulls(status)})
-        path = f"{_path(kind, namespace, name)}/status"
+        path = f"{path_of(kind, namespace, name)}/status"
         return await self._patch(path, patch)
 
     async def patch(
@@ -204,7 +204,7 @@ class KubernetesCluster:
 
         Conflict if a ``resourceVersion`` in a merge patch, or a ``test`` in a JSON patch, fails.
         """
-        return await self._patch(_path(kind, namespace, name), patch)
+        return await self._patch(path_of(kind, namespace, name), patch)
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None
@@ -214,7 +214,7 @@ class KubernetesCluster:
         if uid is not None:
             options["preconditions"] = {"uid": uid}
         try:
-            await self._call(_Request("DELETE", _path(kind, namespace, name), body=options))
+            await self._call(_Request("DELETE", path_of(kind, namespace, name), body=options))
         except NotFound:
             return
         except Conflict:
@@ -243,12 +243,12 @@ class KubernetesCluster:
             raise ClusterError(f"{api_version} {kind} is not a kind that Phasegate writes")
         metadata = manifest["metadata"]
         name = metadata["name"] if named else None
-        return _path(Kind(api_version, kind, plural), metadata.get("namespace"), name)
+        return path_of(Kind(api_version, kind, plural), metadata.get("namespace"), name)
 
     async def _call(self, request: _Request) -> dict[str, Any]:
         status, body, pause = await self._send(request)
         if status == 401:  # rotated credentials: read them again, once
-            await self._sign_in_again()
+            await self._access.sign_in_again(self._client)
             status, body, pause = await self._send(request)
         answer = _parse(body)
         if 200 <= status < 300:
@@ -259,14 +259,6 @@ class KubernetesCluster:
         if status == 500 and words.startswith(_BAD_SHAPE):
             raise Refused(words)  # unknown field, wrong type or value: no fault of the server's
         raise _ERRORS.get(status, ClusterError)(words)
-
-    async def _sign_in_again(self) -> None:
-        try:
-            fresh = await self._access.load()
-        except ConfigError as error:
-            raise ClusterError(f"The API server does not know us (401); {error}") from error
-        self._client.configuration.api_key = fresh.api_key
-        self._client.configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
 
     async def _send(self, request: _Request) -> tuple[int, bytes, float | None]:
         """Status, body, and for how many seconds it asks to be left alone."""
@@ -291,11 +283,8 @@ class KubernetesCluster:
     async def _exchange(self, request: _Request) -> tuple[int, bytes, float | None]:
         configuration = self._client.configuration
         headers = {"Accept": _JSON, "Content-Type": request.content_type}
-        headers["User-Agent"] = FIELD_MANAGER
         began = time.clock_gettime(time.CLOCK_BOOTTIME)
-        token = await configuration.get_api_key_with_prefix("BearerToken")
-        if token:
-            headers["Authorization"] = token
+        headers |= await identified(self._client)
         response = await self._client.call_api(
             request.verb,
             f"{configuration.host}{request.url}",
@@ -309,12 +298,6 @@ class KubernetesCluster:
         self._on_date(str(response.headers.get("Date", "")), took)
         pause = str(response.headers.get("Retry-After", ""))
         return int(response.status), body, float(pause) if pause.isdecimal() else None
-
-
-def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
-    root = f"/apis/{kind.api_version}" if "/" in kind.api_version else f"/api/{kind.api_version}"
-    scope = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
-    return f"{root}{scope}/{kind.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
 def _yaml(manifest: Manifest) -> bytes:

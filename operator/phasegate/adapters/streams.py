@@ -12,11 +12,11 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 
-from phasegate.adapters.access import Access
+from phasegate.adapters.access import Access, identified
+from phasegate.adapters.kinds import path_of
 from phasegate.adapters.mirror import Scope
 from phasegate.adapters.watching import GRACE, PAGE, SILENCE, Event, Expired, Page, Silent
-from phasegate.api.errors import ClusterError, ConfigError, NotFound, Refused
-from phasegate.control.ports import Kind
+from phasegate.api.errors import ClusterError, NotFound, Refused
 
 LIST_SECONDS: Final = 30.0
 """Seconds that one page may take."""
@@ -102,7 +102,7 @@ class ApiStreams:
         response = await self._request(scope, query, timeout)
         if response.status == 401:  # rotated credentials: read them again, once
             response.close()
-            await self._sign_in_again()
+            await self._access.sign_in_again(self._client)
             response = await self._request(scope, query, timeout)
         if response.status == 200:
             return response
@@ -123,26 +123,15 @@ class ApiStreams:
         accept = _METADATA.format("" if "watch" in query else "List")
         if not scope.metadata_only:
             accept = "application/json"
-        headers = {"Accept": accept, "User-Agent": "phasegate"}
-        token = await configuration.get_api_key_with_prefix("BearerToken")
-        if token:
-            headers["Authorization"] = token
+        headers = {"Accept": accept} | await identified(self._client)
         answer = await self._client.call_api(
             "GET",
-            f"{configuration.host}{_path(scope.kind, scope.namespace)}?{urlencode(query)}",
+            f"{configuration.host}{path_of(scope.kind, scope.namespace)}?{urlencode(query)}",
             headers,
             _request_timeout=timeout,
         )
         response: aiohttp.ClientResponse = answer.response
         return response
-
-    async def _sign_in_again(self) -> None:
-        try:
-            fresh = await self._access.load()
-        except ConfigError as error:
-            raise ClusterError(f"The API server does not know us (401); {error}") from error
-        self._client.configuration.api_key = fresh.api_key
-        self._client.configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
 
 
 def _hang_up(response: aiohttp.ClientResponse) -> None:
@@ -161,12 +150,6 @@ def _event(line: bytes) -> Event:
     if not isinstance(event, dict):
         raise ClusterError("the stream says what is no event")
     return event
-
-
-def _path(kind: Kind, namespace: str | None) -> str:
-    root = f"/apis/{kind.api_version}" if "/" in kind.api_version else f"/api/{kind.api_version}"
-    scope = f"/namespaces/{namespace}" if namespace else ""
-    return f"{root}{scope}/{kind.plural}"
 
 
 def _unreachable(scope: Scope, error: Exception) -> ClusterError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,21 +56,21 @@ class ChildrenKeeper:
         known = dict(sight.observed.revisions)
         if decision.store is not None:
             known[decision.store.hash] = decision.store
-            await _attempt(errors, self._store, meta, decision.store)
+            await attempt(errors, self._store(meta, decision.store))
         if decision.children is None:
             return errors
         for lost in self._lost(meta, decision, known):
             known[lost.hash] = lost
-            await _attempt(errors, self._store, meta, lost)
+            await attempt(errors, self._store(meta, lost))
         wanted = _wanted(meta, decision.children, known)
         live = _by_name(sight)
         for name, manifest in wanted.items():
-            await _attempt(errors, self._apply, meta, manifest, live.get(name))
+            await attempt(errors, self._apply(meta, manifest, live.get(name)))
         if delete and not errors:  # a child that could not be made may be why another must stay
             needed = set(wanted) | _referenced(sight, decision)
             needed |= _listed(meta.name, decision.children)
             for kind, item in _surplus(sight, decision.children, needed):
-                await _attempt(errors, self._delete, meta, kind, item)
+                await attempt(errors, self._delete(meta, kind, item))
         return errors
 
     def _lost(
@@ -152,11 +152,10 @@ def contains(live: object, wanted: object) -> bool:
     return live == wanted and type(live) is type(wanted)
 
 
-async def _attempt(
-    errors: list[ClusterError], write: Callable[..., Awaitable[None]], *args: Any
-) -> None:
+async def attempt(errors: list[ClusterError], write: Awaitable[object]) -> None:
+    """Await one write; its failure goes into `errors` and does not stop the others."""
     try:
-        await write(*args)
+        await write
     except ClusterError as error:
         errors.append(error)
 

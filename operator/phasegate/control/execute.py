@@ -6,7 +6,7 @@ before it: without the route, the status tells that traffic has not moved, and n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from phasegate.api.base import StatusModel
 from phasegate.api.errors import ClusterError, Conflict, NotFound, Refused
 from phasegate.api.records import Told
 from phasegate.control import kinds
-from phasegate.control.children import ChildrenKeeper
+from phasegate.control.children import ChildrenKeeper, attempt
 from phasegate.control.observe import Sight
 from phasegate.control.pace import numbers_every
 from phasegate.control.ports import Clock, Cluster, Key, Recorder, Router
@@ -167,7 +167,7 @@ class Executor:
 
     async def _route(self, key: Key, sight: Sight, decision: Decision, outcome: Outcome) -> None:
         if decision.remove_route:
-            await _attempt(outcome, self._router.remove(sight.agent))
+            await attempt(outcome.errors, self._router.remove(sight.agent))
             return
         # The split may be right and the rest of the route not (hostnames, a foreign edit): the
         # router knows, and writes nothing where nothing differs.
@@ -233,18 +233,18 @@ class Executor:
         planned = {plan.name for plan in decision.rollouts}
         for plan in decision.rollouts:
             due = checkpoint if plan.name == sight.observed.status.current_rollout else None
-            await _attempt(outcome, self._rollout(key, sight, plan, due))
+            await attempt(outcome.errors, self._rollout(key, sight, plan, due))
         current = sight.observed.status.current_rollout
         if checkpoint is not None and current is not None and current not in planned:
             known = _seen_record(sight)
             if known is not None:
                 updated = known.status.model_copy(update={"evidence": checkpoint})
-                await _attempt(outcome, self._write_rollout(key, current, known, updated))
+                await attempt(outcome.errors, self._write_rollout(key, current, known, updated))
         for action in decision.outcomes:
             written = self._cluster.patch_status(
                 kinds.ROLLOUT_ACTION, key.namespace, action.name, dump(action.status), None
             )
-            await _attempt(outcome, written)
+            await attempt(outcome.errors, written)
 
     async def _rollout(
         self, key: Key, sight: Sight, plan: RolloutPlan, checkpoint: EvidenceCheckpoint | None
@@ -313,7 +313,7 @@ class Executor:
             {"op": "add", "path": "/metadata/finalizers", "value": wanted},
         ]
         written = self._cluster.patch(kinds.AGENT_DEPLOYMENT, key.namespace, key.name, patch)
-        await _attempt(outcome, written)
+        await attempt(outcome.errors, written)
 
 
 def _seen_record(sight: Sight) -> Written | None:
@@ -326,11 +326,3 @@ def dump(status: StatusModel) -> dict[str, Any]:
     """A status as the API server stores it: what is not there, or is an empty list, is left out."""
     stored = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {name: value for name, value in stored.items() if value not in ([], "")}
-
-
-async def _attempt(outcome: Outcome, write: Awaitable[object]) -> None:
-    """Await one write; its failure does not stop the others."""
-    try:
-        await write
-    except ClusterError as error:
-        outcome.errors.append(error)

@@ -116,10 +116,15 @@ def workloads_of(
     return tuple(sorted(found, key=lambda w: (w.revision, w.mode)))
 
 
+def owner_of(manifest: Manifest) -> str | None:
+    """The uid of the object's controller; Kubernetes allows one."""
+    owners = manifest["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
 def owned_by(manifest: Manifest, uid: str) -> bool:
     """True when the object's controller is the agent with this uid."""
-    owners = manifest["metadata"].get("ownerReferences") or ()
-    return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
+    return owner_of(manifest) == uid
 
 
 def lacks_pods(deployment: Manifest) -> bool:

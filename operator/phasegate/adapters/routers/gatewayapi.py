@@ -17,7 +17,6 @@ from phasegate.adapters.routers.httproute import (
     ANNOTATION_ROLLBACK,
     fingerprint,
     is_stamped,
-    owner_of,
     parse,
     ports_of,
     problem_of,
@@ -27,6 +26,7 @@ from phasegate.adapters.routers.httproute import (
     wanted_traffic,
 )
 from phasegate.api.errors import ClusterError, Conflict, InvalidSpec, NotFound, Refused
+from phasegate.control.parse import owner_of
 from phasegate.control.ports import Cluster, Key, Manifest
 from phasegate.rollout.giving import gives_more
 from phasegate.rollout.observed import RouteSeen

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from phasegate.adapters.kinds import HTTP_ROUTE
 from phasegate.api.errors import InvalidSpec
 from phasegate.api.traffic import GatewayApi
-from phasegate.control.parse import meta_of
+from phasegate.control.parse import meta_of, owner_of
 from phasegate.control.ports import Manifest
 from phasegate.rollout.labels import (
     AGENT,
@@ -170,12 +170,6 @@ def fingerprint(route: Manifest) -> str:
         "spec": route.get("spec"),
     }
     return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
-
-
-def owner_of(route: Manifest) -> str | None:
-    """The uid of the object that controls `route`."""
-    references = route["metadata"].get("ownerReferences") or ()
-    return next((ref["uid"] for ref in references if ref.get("controller")), None)
 
 
 def problem_of(route: Manifest) -> str:
