@@ -25,10 +25,13 @@ from lab.node.client import ApiClient, load_kubeconfig
 EXPORTER_PORT = 9700
 PARTS = 10
 """Scrape targets that the fleet is spread over, as pods are: they are scraped at different times."""
-CALLS = 1.0
-"""Calls per second of each pod."""
+CALLS = 5.0
+"""Calls per second of each agent."""
+BUSY = 100.0
+"""The same of those whose candidate fails: what is measured then is what follows from the proof."""
+SHARES = {"candidate": 0.2, "stable": 0.8}
 HEALTHY = 0.01
-SETTLE_S = 40.0
+SETTLE_S = 90.0
 _PATIENCE_S = 900.0
 
 
@@ -128,7 +131,7 @@ class Driver:
         await self.world.until(
             f"{len(new)} rollouts to begin", lambda: all(map(self._begun, new)), _PATIENCE_S
         )
-        await self._report(new, HEALTHY)
+        await self._report(new, HEALTHY, CALLS)
 
     async def _until_stable(self, new: Sequence[Name]) -> None:
         await self.world.until(
@@ -143,7 +146,7 @@ class Driver:
     def _begun(self, name: Name) -> bool:
         return (self._status(name).get("progress") or {}).get("startedAt") is not None
 
-    async def _report(self, agents: Sequence[Name], errors: float) -> None:
+    async def _report(self, agents: Sequence[Name], errors: float, calls: float) -> None:
         """Tell the exporter what the pods of these agents do; `errors` is the candidates' share."""
         pods = [
             {
@@ -151,11 +154,11 @@ class Driver:
                 "agent": agent,
                 "revision": self._status((namespace, agent))[f"{role}Revision"],
                 "mode": "live",
-                "rate": CALLS,
+                "rate": calls * SHARES[role],
                 "errors": errors if role == "candidate" else HEALTHY,
             }
             for namespace, agent in agents
-            for role in ("stable", "candidate")
+            for role in SHARES
         ]
         url = f"http://127.0.0.1:{EXPORTER_PORT}/pods"
         async with self.session.put(url, json=pods) as answer:
@@ -163,6 +166,7 @@ class Driver:
 
     async def _herd(self, failing: Sequence[Name]) -> None:
         """All candidates fail between two scrapes, and one scrape shows all of them."""
+        await self._report(failing, HEALTHY, BUSY)
         await self._scraped(1)
         await asyncio.sleep(SETTLE_S)
         seen = await self._fail(failing)
@@ -191,7 +195,7 @@ class Driver:
         revision = self._status(failing[-1])["candidateRevision"]
         text = f'agent_requests_total{{{who},revision="{revision}",outcome="error"}}'
         before = await prometheus.query(text)
-        await self._report(failing, 1.0)
+        await self._report(failing, 1.0, BUSY)
         while True:
             now = await prometheus.query(text)
             if float(now[0]["value"][1]) > float(before[0]["value"][1]) + 1:
@@ -203,11 +207,12 @@ class Driver:
         if not left:
             return
         await self._operator(replicas=2)
+        await self._report(left[:1], HEALTHY, BUSY)
         await self._scraped(1)
         await asyncio.sleep(SETTLE_S)
         killed = time.time()
         await asyncio.to_thread(self.lab.part, "kill", "operator")
-        await self._report(left[:1], 1.0)
+        await self._report(left[:1], 1.0, BUSY)
         await self.world.until("the next leader", lambda: left[0] in self.world.taken_back, 120.0)
         self.found["failover"] = self.world.taken_back[left[0]] - killed
         _tell(f"failover: {self.found['failover']:.1f} s")

@@ -7,6 +7,7 @@ import pytest
 from phasegate.api.errors import Conflict
 from phasegate.control import kinds
 from phasegate.control.attempt import Attempt
+from phasegate.control.pace import Pace
 from phasegate.control.sampler import LOOK_AHEAD
 
 from tests.control.world import KEY, World, broken
@@ -584,14 +585,18 @@ async def test_what_was_measured_stands_beside_what_was_asked_for() -> None:
         assert 19.0 <= float(candidate["measured"].rstrip("%")) <= 21.0
 
 
-async def test_every_agent_that_was_seen_is_known_until_it_is_gone() -> None:
+async def test_an_agent_is_looked_at_now_and_then_until_it_is_gone() -> None:
     async with World().operator() as world:
         await world.stable()
-        assert set(world.reconciler.known()) == {KEY}
+        passes = len(world.results)
+        await world.run(2 * Pace().resync)
+        assert len(world.results) >= passes + 2, "no event is needed"
         world.cluster.remove(kinds.AGENT_DEPLOYMENT, KEY.namespace, KEY.name)
-        world.queue.add(KEY)
-        await world.run(1)
-        assert set(world.reconciler.known()) == set()
+        await world.run(2 * Pace().resync)
+        passes = len(world.results)
+        assert world.results[-1] == "gone"
+        await world.run(2 * Pace().resync)
+        assert len(world.results) == passes
 
 
 async def test_one_query_per_look_carries_the_whole_fleet() -> None:

@@ -19,7 +19,8 @@ from phasegate.control.rhythm import FLOOR, LATENCY, Rhythm
 from phasegate.engine.samples import Arm, Series
 from phasegate.engine.selectors import Selector, parse_selector
 from phasegate.rollout.observed import Measured
-from phasegate.rollout.telling import only_numbers_differ
+from phasegate.rollout.reasons import Reason
+from phasegate.rollout.telling import Change, change
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 ADMISSION = Path(__file__).parents[2] / "config" / "admission" / "rolloutactions.yaml"
@@ -222,24 +223,51 @@ def status(**changes: Any) -> AgentDeploymentStatus:
         reason="StillUncertain",
         message="candidate 1.2% (3/250), needs 1m30s more",
     )
-    ready = Condition(type="Ready", status="False", reason="X", last_transition_time=NOW)
+    ready = Condition(
+        type="Ready",
+        status="False",
+        reason=Reason.COLLECTING_EVIDENCE,
+        message="at least 1h30m to go",
+        last_transition_time=NOW,
+    )
     base = AgentDeploymentStatus(
         message="at least 1h30m to go", checks=(check,), conditions=(ready,)
     )
     return base.model_copy(update=changes)
 
 
-def test_newer_numbers_can_wait_and_another_verdict_cannot() -> None:
+def test_newer_numbers_can_wait_longest() -> None:
     old = status()
-    check = old.checks[0]
-    newer = check.model_copy(update={"message": "candidate 1.3% (4/300), needs 29s more"})
-    assert only_numbers_differ(old, status(checks=(newer,), message="at least 59m to go"))
-    failed = check.model_copy(update={"verdict": "Fail"})
-    assert not only_numbers_differ(old, status(checks=(failed,)))
-    assert not only_numbers_differ(old, status(message="paused by alice"))
-    assert not only_numbers_differ(old, status(phase="Canary"))
+    newer = old.checks[0].model_copy(update={"message": "candidate 1.3% (4/300), needs 29s more"})
+    assert change(old, status(checks=(newer,), message="at least 59m to go")) is Change.NUMBERS
+
+
+def test_a_verdict_that_decides_nothing_can_wait_a_little() -> None:
+    old = status()
+    passed = old.checks[0].model_copy(update={"verdict": "Pass", "message": "under the limit"})
+    held = old.conditions[0].model_copy(
+        update={"reason": Reason.HELD_BY_EVIDENCE, "message": "outside the gate"}
+    )
+    assert change(old, status(checks=(passed,))) is Change.VERDICTS
+    assert change(old, status(conditions=(held,), message="outside the gate")) is Change.VERDICTS
+
+
+def test_what_people_wait_for_is_told_at_once() -> None:
+    old = status()
+    failed = old.checks[0].model_copy(update={"verdict": "Fail"})
     ready = old.conditions[0].model_copy(update={"status": "True"})
-    assert not only_numbers_differ(old, status(conditions=(ready,)))
+    paused = old.conditions[0].model_copy(
+        update={"reason": Reason.HELD_BY_PERSON, "message": "by alice"}
+    )
+    for news in (
+        status(checks=(failed,)),
+        status(phase="Canary"),
+        status(conditions=(ready,)),
+        status(conditions=(paused,), message="by alice"),
+    ):
+        assert change(old, news) is Change.NEWS
+    stuck = status(conditions=(paused,), message="by alice")
+    assert change(stuck, status(conditions=(paused,), message="by bob")) is Change.NEWS
 
 
 # --- why pods are missing ------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ from phasegate.api.errors import ClusterError, NotFound
 from phasegate.control import kinds
 from phasegate.control.evidence_store import EvidenceStore
 from phasegate.control.observe import Observer
-from phasegate.control.pace import checkpoint_every, numbers_every
+from phasegate.control.pace import Pace, checkpoint_every
 from phasegate.control.ports import Key, Kind, Manifest
 from phasegate.control.queue import WorkQueue
 from phasegate.control.sampler import Sampler
 from phasegate.control.standby import PACE, Standby
 from phasegate.rollout.giving import gives_more
 from phasegate.rollout.route import HeaderRoute, Mirror, RollbackIntent, RoutePlan, only, split
+from phasegate.rollout.telling import Change
 
 from tests.control.fakes import START, FakeCluster
 from tests.control.world import KEY, World
@@ -145,13 +147,11 @@ async def test_only_an_agent_that_is_gone_itself_is_forgotten() -> None:
         world.cluster.broken["list deployments"] = NotFound("the server has no such resource")
         world.queue.add(KEY)
         await world.run(1)
-        assert KEY in world.reconciler.known()
         assert world.results[-1] == "retry"
         world.cluster.broken.clear()
         world.cluster.remove(kinds.AGENT_DEPLOYMENT, KEY.namespace, KEY.name)
         await world.run(5)
         assert world.results[-1] == "gone"
-        assert world.reconciler.known() == frozenset()
 
 
 async def test_a_standby_knows_that_a_candidate_fails_and_writes_nothing() -> None:
@@ -219,7 +219,19 @@ def test_a_rollback_never_gives() -> None:
 
 
 def test_few_rollouts_write_their_numbers_as_often_as_they_like_and_many_take_turns() -> None:
-    assert numbers_every(10.0, 1) == numbers_every(10.0, 3) == 10.0
+    few, numbers = Pace(running=lambda: 3), Change.NUMBERS
+    assert few.write(numbers) == few.look() == few.refresh
+    assert few.write(Change.VERDICTS) == 0
     assert checkpoint_every(3) == 60.0
     for many in (50, 100, 1000):
-        assert many / numbers_every(10.0, many) + many / checkpoint_every(many) < 0.16
+        pace = Pace(running=partial(int, many))
+        assert many / pace.write(numbers) + many / checkpoint_every(many) < 0.16
+        assert many / pace.write(Change.VERDICTS) < 1.3
+        assert many / pace.look() <= 5
+        assert pace.write(Change.NEWS) == 0
+
+
+def test_agents_with_nothing_to_do_are_looked_at_the_less_often_the_more_there_are() -> None:
+    pace = Pace()
+    assert pace.idle(1) == pace.resync
+    assert 10_000 / pace.idle(10_000) <= 2.5

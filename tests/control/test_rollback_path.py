@@ -15,12 +15,13 @@ from phasegate.api.errors import ClusterError
 from phasegate.control import kinds
 from phasegate.control.execute import Executor
 from phasegate.control.observe import Observer
+from phasegate.control.pace import Pace
 from phasegate.control.pending import HASTEN_EVERY, PendingRollbacks
 from phasegate.control.ports import Key, Kind, Manifest
 from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
 from phasegate.engine.verdict import Judgement, Verdict
-from phasegate.rollout.observed import Capabilities, Measured, Observed, RouteSeen, Settings
+from phasegate.rollout.observed import Capabilities, Measured, Observed, RouteSeen
 from phasegate.rollout.route import RoutePlan
 
 from tests.control.fakes import FakeCluster, FakeRecorder, VirtualClock, settle
@@ -150,11 +151,11 @@ class Fleet:
             )
         self.reconciler = Reconciler(
             Observer(self.cluster, self, self.clock),
-            Executor(self.cluster, self, FakeRecorder(), self.clock, refresh=10.0),
+            Executor(self.cluster, self, FakeRecorder(), self.clock, pace=Pace()),
             self,
             self.queue,
             self.clock,
-            Settings(),
+            Pace(),
             lambda result, seconds: self.passes.append(result),
         )
 

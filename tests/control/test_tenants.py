@@ -12,9 +12,9 @@ from phasegate.api.agentdeployment import Phase
 from phasegate.api.errors import ClusterError
 from phasegate.control import kinds
 from phasegate.control.evidence_store import EvidenceStore
+from phasegate.control.pace import Pace
 from phasegate.control.ports import Key, Kind, Manifest, RawSeries
 from phasegate.control.queue import WorkQueue
-from phasegate.control.reconcile import LOOK_AGAIN
 from phasegate.control.sampler import PATIENCE, Sampler
 
 from tests.control.fakes import FakeCluster, FakeRouter, VirtualClock, settle
@@ -216,20 +216,21 @@ async def test_a_thousand_agents_that_start_together_do_not_stay_together() -> N
     clock, dice = VirtualClock(), random.Random(1)
     queue: WorkQueue[Key] = WorkQueue(clock, dice.random, lambda key: key.namespace)
     seconds: Counter[int] = Counter()
+    every = Pace().idle(1000)
 
     async def work() -> None:
         while True:
             key = await queue.get()
             seconds[int(clock.monotonic())] += 1
-            queue.look_again(key, LOOK_AGAIN)
+            queue.look_again(key, every)
             queue.done(key)
 
     tasks = [asyncio.ensure_future(job) for job in (queue.run(), work())]
     for key in keys("team", 1000):
         queue.add(key)
-    await clock.advance(6 * LOOK_AGAIN)
+    await clock.advance(6 * every)
     assert seconds[0] == 1000
-    late = [count for second, count in seconds.items() if second > 4 * LOOK_AGAIN]
+    late = [count for second, count in seconds.items() if second > 4 * every]
     assert sum(late) >= 1900
     assert max(late) < 30, "about two a second were even"
     for task in tasks:

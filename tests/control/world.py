@@ -7,7 +7,6 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 from phasegate.api.errors import ClusterError, ProviderError
@@ -16,12 +15,12 @@ from phasegate.control.evidence_store import EvidenceStore
 from phasegate.control.execute import Executor
 from phasegate.control.foretelling import Foreteller
 from phasegate.control.observe import Observer
+from phasegate.control.pace import Pace
 from phasegate.control.ports import Cluster, Key, MetricsProvider, RawSeries
 from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
 from phasegate.control.sampler import Sampler
 from phasegate.rollout.labels import MODE, REVISION
-from phasegate.rollout.observed import Settings
 
 from tests.control.fakes import (
     FakeCluster,
@@ -183,8 +182,8 @@ class World:
         self.observer = Observer(
             self.reads, self.router, self.own, plans=foreteller, live=self.cluster
         )
-        executor = Executor(self.cluster, self.router, self.recorder, self.own, refresh=10.0)
-        settings = Settings(refresh=timedelta(seconds=10))
+        pace = Pace(running=lambda: len(self.store))
+        executor = Executor(self.cluster, self.router, self.recorder, self.own, pace=pace)
         self.results: list[str] = []
         self.passes: list[int] = []
         self.router.on_write = lambda: self.queue.add(KEY)  # the edge sees the route change
@@ -194,7 +193,7 @@ class World:
             self.store,
             self.queue,
             self.own,
-            settings,
+            pace,
             on_pass=self._passed,
         )
         self.sampler = Sampler(providers, self.store, self.queue, self.own, tick=self.tick)

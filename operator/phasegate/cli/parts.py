@@ -21,15 +21,14 @@ from phasegate.control.evidence_store import EvidenceStore
 from phasegate.control.execute import Executor
 from phasegate.control.foretelling import Foreteller
 from phasegate.control.observe import Observer
+from phasegate.control.pace import Pace
 from phasegate.control.ports import Clock, Cluster, Key
 from phasegate.control.prices import PriceBook
 from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
-from phasegate.control.resync import resync
 from phasegate.control.sampler import Sampler
 from phasegate.control.standby import Standby
 from phasegate.engine.verdict import Verdict
-from phasegate.rollout.observed import Settings
 
 URGENT_WORKERS: Final = 4
 """Workers that take rollbacks only; the others take those first as well."""
@@ -97,17 +96,21 @@ class Parts:
             for name, provider in config.providers.items()
         }
         self._foreteller = Foreteller(self._providers, self._queue, clock, evidence.confused)
-        prices, refresh = _prices(config, cluster, clock), config.refresh.rollout
+        prices = _prices(config, cluster, clock)
         self._observer = Observer(
             cluster, router, clock, references, prices, self._foreteller, live=asking
+        )
+        pace = Pace(
+            config.refresh.rollout.total_seconds(),
+            config.refresh.resync.total_seconds(),
+            running=lambda: len(evidence),
         )
         executor = Executor(
             cluster,
             router,
             self._recorder,
             clock,
-            refresh=refresh.total_seconds(),
-            running=lambda: len(evidence),
+            pace=pace,
             on_taken_back=telemetry.safe,
         )
         self._reconciler = Reconciler(
@@ -116,7 +119,7 @@ class Parts:
             evidence,
             self._queue,
             clock,
-            Settings(refresh=refresh),
+            pace,
             telemetry.reconciled,
         )
         pending = self._reconciler.pending
@@ -178,7 +181,6 @@ class Parts:
             self._sampler.run(),
             self._foreteller.run(),
             self._recorder.run(),
-            resync(self._queue, self._clock, self._keys, self._reconciler.known, random.random),
             *(self._reconciler.work(urgent_only=True) for _ in range(URGENT_WORKERS)),
             *(self._reconciler.work() for _ in range(self._setting.workers)),
         ]

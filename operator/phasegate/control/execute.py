@@ -18,7 +18,7 @@ from phasegate.api.records import Told
 from phasegate.control import kinds
 from phasegate.control.children import ChildrenKeeper, attempt
 from phasegate.control.observe import Sight
-from phasegate.control.pace import numbers_every
+from phasegate.control.pace import Pace
 from phasegate.control.ports import Clock, Cluster, Key, Recorder, Router
 from phasegate.control.records import Written, record_seen
 from phasegate.rollout import manifests
@@ -26,7 +26,7 @@ from phasegate.rollout.decision import Announcement, Decision, RolloutPlan
 from phasegate.rollout.labels import FINALIZER
 from phasegate.rollout.recording import bounded, merged
 from phasegate.rollout.route import RoutePlan
-from phasegate.rollout.telling import LATELY, not_routed, only_numbers_differ
+from phasegate.rollout.telling import LATELY, change, not_routed
 
 TELL_AFTER = timedelta(seconds=5)
 """A route write that is refused for longer is told, although other rollbacks wait for a worker."""
@@ -67,20 +67,15 @@ class Executor:
         recorder: Recorder,
         clock: Clock,
         *,
-        refresh: float,
-        running: Callable[[], int] = lambda: 1,
+        pace: Pace,
         on_taken_back: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`refresh`: seconds between status writes that change numbers only; `running` rollouts share.
-
-        `on_taken_back` is told, once a rollback's route is written, the seconds since its decision.
-        """
+        """`on_taken_back` is told, once a rollback's route is written, the seconds since its decision."""
         self._cluster = cluster
         self._router = router
         self._recorder = recorder
         self._clock = clock
-        self._refresh = refresh
-        self._running = running
+        self._pace = pace
         self._on_taken_back = on_taken_back
         self._children = ChildrenKeeper(cluster)
         self._pending: dict[Key, _Pending] = {}
@@ -202,12 +197,10 @@ class Executor:
         before = seen.status
         if status == before:
             return seen.meta.resource_version
-        if only_numbers_differ(before, status):
-            every = numbers_every(self._refresh, self._running())
-            rest = self._written.get(key, float("-inf")) + every - self._clock.monotonic()
-            if rest > 0:
-                outcome.write_again_in = rest
-                return seen.meta.resource_version
+        due = self._written.get(key, float("-inf")) + self._pace.write(change(before, status))
+        if (rest := due - self._clock.monotonic()) > 0:
+            outcome.write_again_in = rest
+            return seen.meta.resource_version
         try:
             written = await self._cluster.patch_status(
                 kinds.AGENT_DEPLOYMENT,

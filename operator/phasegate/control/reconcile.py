@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Protocol
 
 from phasegate.api.agentdeployment import AgentDeploymentStatus
@@ -14,6 +15,7 @@ from phasegate.api.errors import ClusterError, Conflict, PhasegateError, Throttl
 from phasegate.control.children import removes
 from phasegate.control.execute import Executor, Outcome
 from phasegate.control.observe import Gone, Observer, Sight
+from phasegate.control.pace import Pace
 from phasegate.control.pending import LONGEST_WAIT, PendingRollbacks
 from phasegate.control.ports import Clock, Key
 from phasegate.control.queue import WorkQueue
@@ -25,8 +27,6 @@ from phasegate.rollout.observed import Measured, Observed, Settings
 
 SHORTEST = 0.02
 """Seconds between two passes that only a plan led to: no plan may become a busy loop."""
-LOOK_AGAIN = 600.0
-"""Seconds after which an agent is looked at again at the latest."""
 
 OnPass = Callable[[str, float], None]
 """Told of every pass: its result (``ok``, ``retry``, ``route-failed``, ``preempted``, ``gone``, ``bug``), seconds."""
@@ -69,7 +69,7 @@ class Reconciler:
         evidence: Evidence,
         queue: WorkQueue[Key],
         clock: Clock,
-        settings: Settings,
+        pace: Pace,
         on_pass: OnPass = lambda result, seconds: None,
     ) -> None:
         self._observer = observer
@@ -77,14 +77,10 @@ class Reconciler:
         self._evidence = evidence
         self._queue = queue
         self._clock = clock
-        self._settings = settings
+        self._pace = pace
         self._on_pass = on_pass
         self._known: set[Key] = set()
         self.pending = PendingRollbacks(clock)
-
-    def known(self) -> frozenset[Key]:
-        """Every agent that was seen and, as far as is known, still exists."""
-        return frozenset(self._known)
 
     async def work(self, *, urgent_only: bool = False) -> None:
         """A worker: take keys until cancelled. Some of them take urgent keys only."""
@@ -147,10 +143,10 @@ class Reconciler:
         if failing and sight.observed.status.progress is None:  # it was taken back already
             failing, sight = False, await self._look(key)
         self._known.add(key)
-        decision = decide(sight.observed, self._clock.now(), self._settings)
+        decision = self._decide(sight)
         if not failing and _must_ask(sight, decision, first):
             sight = await self._look(key, live=True)
-            decision = decide(sight.observed, self._clock.now(), self._settings)
+            decision = self._decide(sight)
         checkpoint = self._evidence.checkpoint(key)
         if not failing and decision.takes_back(sight.observed.route.plan):
             waited = self.pending.begin(key)
@@ -168,6 +164,10 @@ class Reconciler:
         if failing and not self._failing(key) and not outcome.errors:
             self._queue.add(key)  # the traffic is safe: now everything else
         return self._look_again(key, decision, outcome)
+
+    def _decide(self, sight: Sight) -> Decision:
+        settings = Settings(refresh=timedelta(seconds=self._pace.look()))
+        return decide(sight.observed, self._clock.now(), settings)
 
     async def _look(self, key: Key, *, live: bool = False) -> Sight:
         """Observe, and judge by the phase and the policy that were just read, not by older ones."""
@@ -203,7 +203,7 @@ class Reconciler:
             self._tell(key, outcome.errors, delay)
             return "route-failed" if outcome.route_failed else "retry"
         self._queue.succeeded(key)
-        delay = LOOK_AGAIN
+        delay = self._pace.idle(len(self._known))
         if decision.requeue_at is not None:
             delay = min(delay, (decision.requeue_at - self._clock.now()).total_seconds())
         if outcome.write_again_in is not None:

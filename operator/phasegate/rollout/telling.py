@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any
 
 from phasegate.api.agentdeployment import AgentDeploymentStatus
@@ -20,6 +21,7 @@ KEPT = 16
 """Announcements that a status keeps at most."""
 
 _NUMBERS = re.compile(r"(?:[0-9][0-9.,:]*[a-z%]{0,2})+")
+_UNDECIDED = frozenset({Reason.COLLECTING_EVIDENCE, Reason.HELD_BY_EVIDENCE})
 _IN_DOUBT = frozenset({"Ready", "Reconciling", "Stalled", "TrafficProgrammed"})
 
 
@@ -76,9 +78,22 @@ def announced(
     return (*(t for t in before if now - t.at < LATELY), *told)[-KEPT:]
 
 
-def only_numbers_differ(before: AgentDeploymentStatus, after: AgentDeploymentStatus) -> bool:
-    """True when a reader learns nothing but newer numbers: such a write can wait a little."""
-    return _essence(before) == _essence(after)
+class Change(Enum):
+    """What a reader of a new status learns."""
+
+    NUMBERS = auto()
+    """Newer numbers: to tell them can wait."""
+    VERDICTS = auto()
+    """How far the checks of a gate are that has not decided: that can wait a little."""
+    NEWS = auto()
+    """Anything else."""
+
+
+def change(before: AgentDeploymentStatus, after: AgentDeploymentStatus) -> Change:
+    """The most that a reader learns from `after` who knows `before`."""
+    if _essence(before) == _essence(after):
+        return Change.NUMBERS
+    return Change.VERDICTS if _news(before) == _news(after) else Change.NEWS
 
 
 def _transition(before: Condition | None, value: ConditionStatus, now: datetime) -> datetime:
@@ -103,6 +118,17 @@ def _essence(status: AgentDeploymentStatus) -> dict[str, Any]:
         for condition in status.conditions
     ]
     return essence
+
+
+def _news(status: AgentDeploymentStatus) -> dict[str, Any]:
+    """What has to be told at once. While a gate collects evidence, its checks are what is in sentences."""
+    news = _essence(status)
+    news["checks"] = [c.name for c in status.checks if c.verdict == "Fail"]
+    for condition in news["conditions"]:
+        if condition["reason"] in _UNDECIDED:
+            condition |= {"reason": "", "message": ""}
+            news["message"] = ""
+    return news
 
 
 def _words(message: str) -> str:
