@@ -226,7 +226,7 @@ def test_few_rollouts_write_their_numbers_as_often_as_they_like_and_many_take_tu
     for many in (50, 100, 1000):
         pace = Pace(running=partial(int, many))
         assert many / pace.write(numbers) + many / checkpoint_every(many) < 0.16
-        assert many / pace.write(Change.VERDICTS) < 1.3
+        assert many / pace.write(Change.VERDICTS) < 0.7
         assert many / pace.look() <= 5
         assert pace.write(Change.NEWS) == 0
 

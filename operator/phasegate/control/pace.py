@@ -21,7 +21,7 @@ CHECKPOINT_SECONDS: Final = 60.0
 """Between two stored checkpoints of one attempt, at least."""
 CHECKPOINT_TURN: Final = 20.0
 """Seconds that each further attempt makes all of them wait for their checkpoints."""
-VERDICT_TURN: Final = 1.0
+VERDICT_TURN: Final = 2.0
 """The same for verdicts that decide nothing yet."""
 LOOK_TURN: Final = 0.2
 """Seconds that each running attempt adds to the time between two looks at one."""

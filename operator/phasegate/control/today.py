@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +26,10 @@ from phasegate.engine.selectors import Selector
 from phasegate.engine.sources.base import Source
 from phasegate.rollout.forecast import Traffic
 
-_SPANS: Final = ((SPAN, STEP), (3600.0, 15.0), (300.0, 1.0))
-"""Seconds of the past that are read, and seconds between two points; less for the newly born."""
+_SPANS: Final = ((SPAN, STEP), (3600.0, 15.0))
+"""Seconds of the past that are read, and seconds between two points; less for the younger."""
+_NEWLY_BORN: Final = 1.0
+"""Seconds between two points of those for whom that is too long: of the scrapes just read."""
 _FEWEST: Final = 12
 """Steps that must be there before they say what is usual."""
 _RECENT: Final = 300.0
@@ -75,13 +78,14 @@ async def today(subject: Subject, provider: MetricsProvider, now: float) -> Traf
     recent = _of_baseline(subject, await provider.raw(query, now - _RECENT, now))
     for span, step in _SPANS:
         past = _of_baseline(subject, await provider.stepped(query, now - span, now, step))
-        calls = sum(_sums(_blocks(past, lambda *series: _volume(subject, *series))).values())
-        seconds = _covered(past)
-        if calls and seconds >= _FEWEST * step:
+        if _enough(subject, past, step):
             break
     else:
+        past = _at_steps(recent, _NEWLY_BORN)
+    if not _enough(subject, past, _NEWLY_BORN):
         where = f"revision {subject.party.stable} of {subject.party.key.name}"
         raise InvalidSpec(f"{where} has answered no call, or began only just now: use --rps")
+    calls, seconds = _calls(subject, past), _covered(past)
     phi = dict(dispersions(subject, past))
     usual = {
         check.metric: replace(_usual(check, past, calls), dispersion=phi.get(check.name, 1.0))
@@ -107,6 +111,30 @@ def _covered(past: Iterable[RawSeries]) -> float:
     """Seconds from the first to the last point."""
     times = [at for series in past for at, _ in series.samples]
     return max(times) - min(times) if times else 0.0
+
+
+def _at_steps(found: Sequence[RawSeries], step: float) -> list[RawSeries]:
+    """The newest sample at each step up to the last scrape, as a range query would have it."""
+    found = [series for series in found if series.samples]
+    first = min((series.samples[0][0] for series in found), default=0.0)
+    last = max((series.samples[-1][0] for series in found), default=0.0)
+    steps = [last - n * step for n in range(int((last - first) / step), -1, -1)]
+    stepped = []
+    for series in found:
+        times = [at for at, _ in series.samples]
+        known = ((at, bisect_right(times, at)) for at in steps)
+        samples = tuple((at, series.samples[n - 1][1]) for at, n in known if n)
+        stepped.append(replace(series, samples=samples))
+    return stepped
+
+
+def _enough(subject: Subject, past: Sequence[RawSeries], step: float) -> bool:
+    """True if points every `step` seconds say what is usual."""
+    return _calls(subject, past) > 0 and _covered(past) >= _FEWEST * step
+
+
+def _calls(subject: Subject, past: Sequence[RawSeries]) -> float:
+    return sum(_sums(_blocks(past, lambda *series: _volume(subject, *series))).values())
 
 
 def _volume(subject: Subject, name: str, labels: Mapping[str, str]) -> tuple[str, ...]:
