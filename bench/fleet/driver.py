@@ -31,7 +31,7 @@ BUSY = 100.0
 """The same of those whose candidate fails: what is measured then is what follows from the proof."""
 SHARES = {"candidate": 0.2, "stable": 0.8}
 HEALTHY = 0.01
-SETTLE_S = 90.0
+SETTLE_S = 60.0
 _PATIENCE_S = 900.0
 
 
@@ -223,9 +223,10 @@ class Driver:
         began = time.monotonic()
         await asyncio.to_thread(self.lab.part, "start", "operator")
         while True:
-            passes, waiting = await meter.counters()
-            if passes >= agents and waiting == 0:
-                return time.monotonic() - began
+            with contextlib.suppress(aiohttp.ClientConnectionError):  # it does not listen yet
+                passes, waiting = await meter.counters()
+                if passes >= agents and waiting == 0:
+                    return time.monotonic() - began
             if time.monotonic() - began > _PATIENCE_S:
                 raise LabError(f"{agents} agents were not looked at in {_PATIENCE_S:.0f} s")
             await asyncio.sleep(0.1)

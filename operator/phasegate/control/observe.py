@@ -10,22 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
 from phasegate.api.agentdeployment import AgentDeploymentSpec, AgentDeploymentStatus
 from phasegate.api.base import Meta
 from phasegate.api.errors import ClusterError, InvalidSpec, NotFound, Refused
-from phasegate.api.rollbackpolicy import RollbackPolicySpec
 from phasegate.control import kinds
 from phasegate.control.admission import UNKNOWN, IdentityCheck
 from phasegate.control.parse import (
     actions_of,
     agent_status,
-    explain,
     meta_of,
     spec_of,
     workloads_of,
 )
+from phasegate.control.policies import Policies
 from phasegate.control.ports import Clock, Cluster, Key, Manifest, References, Router
 from phasegate.control.prices import PriceBook
 from phasegate.control.reads import (
@@ -34,15 +31,12 @@ from phasegate.control.reads import (
     actions_about,
     children_of,
     config_maps_of,
-    find,
     pods_of,
     rollout_of,
     taken,
 )
 from phasegate.control.records import history_matters, records_of
-from phasegate.engine.compiling import compile_checks
 from phasegate.rollout import manifests, revision
-from phasegate.rollout.judging import compile_context
 from phasegate.rollout.keeping import in_force
 from phasegate.rollout.labels import REVISION
 from phasegate.rollout.observed import Observed, PolicySeen, RecordSeen, Revision
@@ -52,6 +46,9 @@ REFUSAL_LASTS = 30.0
 """Seconds after which a refused dry run is tried again: quotas and webhooks change without the spec."""
 FAILURE_LASTS = 5.0
 """Seconds after which a dry run that nobody answered is tried again."""
+
+
+_Parsed = tuple[AgentDeploymentSpec | None, str | None]
 
 
 class Plans(Protocol):
@@ -119,15 +116,17 @@ class Observer:
         self._router = router
         self._clock = clock
         self._references = references
-        self._prices = prices
+        self._policies = Policies(prices)
         self._plans = plans
         self._identity = IdentityCheck(cluster, clock)
         self._trials: dict[Key, tuple[str, _Trial]] = {}
+        self._specs: dict[Key, tuple[tuple[str, int], _Parsed]] = {}
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
         self._trials.pop(key, None)
-        for part in (self._references, self._plans):
+        self._specs.pop(key, None)
+        for part in (self._references, self._plans, self._policies):
             if part is not None:
                 part.forget(key)
 
@@ -139,7 +138,7 @@ class Observer:
         cluster = self._live if live else self._cluster
         agent = await _agent(cluster, key)
         meta, status = meta_of(agent), agent_status(agent)
-        spec, spec_problem = spec_of(agent)
+        spec, spec_problem = self._spec(key, meta, agent)
         self._refer(key, spec)
         reads = Reads(at_stake=_at_stake(meta, status))
         children, route, record, policy, config_maps, actions = await asyncio.gather(
@@ -150,7 +149,7 @@ class Observer:
                 lambda: rollout_of(cluster, key, meta.uid, status.current_rollout),
                 None,
             ),
-            self._policy(cluster, key, spec, reads),
+            self._policies.of(cluster, key, spec, reads),
             reads.courtesy(
                 "a ConfigMap of the spec", lambda: config_maps_of(cluster, key, spec), None
             ),
@@ -214,9 +213,10 @@ class Observer:
         Nothing else is read, so nothing else that is slow or broken stands before the route.
         """
         agent = await _agent(self._cluster, key)
-        spec, _ = spec_of(agent)
+        meta = meta_of(agent)
+        spec, _ = self._spec(key, meta, agent)
         observed = Observed(
-            meta=meta_of(agent),
+            meta=meta,
             spec=spec,
             spec_problem=None,
             spec_reason=Reason.INVALID_SPEC,
@@ -239,41 +239,13 @@ class Observer:
             config_maps = [use.name for use in revision.config_map_uses(spec)]
             self._references.set(key, policy, config_maps)
 
-    async def _policy(
-        self, cluster: Cluster, key: Key, spec: AgentDeploymentSpec | None, reads: Reads
-    ) -> PolicySeen:
-        if spec is None or spec.policy_ref is None:
-            return PolicySeen(None)
-        what = f"RollbackPolicy {spec.policy_ref.name}"
-        try:
-            return await self._read_policy(cluster, key, spec, spec.policy_ref.name)
-        except ClusterError as error:
-            reads.failed(what, error)
-            problem = f"{what} cannot be read now: {error}"
-            return PolicySeen(None, problem, Reason.READ_FAILED)
-
-    async def _read_policy(
-        self, cluster: Cluster, key: Key, spec: AgentDeploymentSpec, name: str
-    ) -> PolicySeen:
-        manifest = await find(cluster, kinds.ROLLBACK_POLICY, key, name)
-        if manifest is None:
-            problem = (
-                f"spec.policyRef.name: RollbackPolicy {name!r} does not exist in namespace "
-                f"{key.namespace}; create it, or leave policyRef out for the default policy"
-            )
-            return PolicySeen(None, problem, Reason.POLICY_NOT_FOUND)
-        try:
-            policy = RollbackPolicySpec.model_validate(manifest.get("spec") or {})
-            prices = await self._prices.table() if self._prices is not None else None
-            compile_checks(policy, compile_context(spec, prices))
-        except ValidationError as error:
-            words = explain(error, "spec")
-        except InvalidSpec as error:
-            unread = self._prices.problem if self._prices is not None else None
-            words = f"{error}; {unread}" if unread else str(error)
-        else:
-            return PolicySeen(policy, prices=prices)
-        return PolicySeen(None, f"RollbackPolicy {name}: {words}", Reason.POLICY_INVALID)
+    def _spec(self, key: Key, meta: Meta, agent: Manifest) -> _Parsed:
+        """Parsed once: while it is the same, its generation is."""
+        known = self._specs.get(key)
+        if known is None or known[0] != (meta.uid, meta.generation):
+            known = (meta.uid, meta.generation), spec_of(agent)
+            self._specs[key] = known
+        return known[1]
 
     async def _refused(
         self,

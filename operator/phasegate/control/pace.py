@@ -25,7 +25,7 @@ VERDICT_TURN: Final = 2.0
 """The same for verdicts that decide nothing yet."""
 LOOK_TURN: Final = 0.2
 """Seconds that each running attempt adds to the time between two looks at one."""
-IDLE_TURN: Final = 0.4
+IDLE_TURN: Final = 0.6
 """Seconds that each agent adds to the time between two looks at one with nothing to do."""
 
 
