@@ -58,6 +58,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tools", default="phasegate,argo,flagger", help="of %(default)s")
     parser.add_argument("--fleets", default="100,500", help="sizes of fleets (%(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="of noise (%(default)s)")
+    parser.add_argument(
+        "--no-slow", action="store_true", help="leave out settings that take minutes for one run"
+    )
+    parser.add_argument("--refusals", type=int, default=6, help="of route writes (%(default)s)")
     parser.add_argument("--name", default="peers", help="what to call the lab (%(default)s)")
     options = parser.parse_args(argv)
     if unknown := set(options.parts.split(",")) - set(PARTS):
@@ -70,6 +74,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         parts=tuple(options.parts.split(",")),
         tools=tuple(options.tools.split(",")),
         runs=options.runs,
+        refusals=options.refusals,
+        slow=not options.no_slow,
         noise_minutes=options.minutes,
         fleets=tuple(int(size) for size in options.fleets.split(",")),
     )
