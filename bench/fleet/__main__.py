@@ -79,7 +79,7 @@ def _figures(found: Mapping[str, Any]) -> Iterator[Figure]:
     if herd := found.get("herd"):
         what = f"{herd['rollbacks']} of {herd['rollouts']} candidates fail at once"
         for name in ("visible_to_first", "visible_to_median", "visible_to_last"):
-            words = name.replace("_to_", " → ").replace("visible", "first bad sample visible")
+            words = name.replace("_to_", " → ").replace("visible", "bad sample visible")
             yield _one(f"{what}: {words} route", "s", herd[name], "")
         yield _one(f"{what}: first → last route", "s", herd["first_to_last"], "≤ 5 s")
     if "failover" in found:

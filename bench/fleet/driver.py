@@ -27,10 +27,7 @@ PARTS = 10
 """Scrape targets that the fleet is spread over, as pods are: they are scraped at different times."""
 CALLS = 5.0
 """Calls per second of each agent."""
-BUSY = 100.0
-"""The same of those whose candidate fails: what is measured then is what follows from the proof."""
 SHARES = {"candidate": 0.2, "stable": 0.8}
-HEALTHY = 0.01
 SETTLE_S = 60.0
 _PATIENCE_S = 900.0
 
@@ -131,7 +128,7 @@ class Driver:
         await self.world.until(
             f"{len(new)} rollouts to begin", lambda: all(map(self._begun, new)), _PATIENCE_S
         )
-        await self._report(new, HEALTHY, CALLS)
+        await self._report(new)
 
     async def _until_stable(self, new: Sequence[Name]) -> None:
         await self.world.until(
@@ -146,16 +143,20 @@ class Driver:
     def _begun(self, name: Name) -> bool:
         return (self._status(name).get("progress") or {}).get("startedAt") is not None
 
-    async def _report(self, agents: Sequence[Name], errors: float, calls: float) -> None:
-        """Tell the exporter what the pods of these agents do; `errors` is the candidates' share."""
+    async def _report(self, agents: Sequence[Name], *, flags: int = 0) -> None:
+        """Tell the exporter what the pods of these agents do.
+
+        `flags`: calls of each candidate that broke a safety rule. One is a proof, so what is
+        measured is what follows from it, and all that are flagged at once are proven at once.
+        """
         pods = [
             {
                 "namespace": namespace,
                 "agent": agent,
                 "revision": self._status((namespace, agent))[f"{role}Revision"],
                 "mode": "live",
-                "rate": calls * SHARES[role],
-                "errors": errors if role == "candidate" else HEALTHY,
+                "rate": CALLS * SHARES[role],
+                "flags": flags if role == "candidate" else 0,
             }
             for namespace, agent in agents
             for role in SHARES
@@ -165,8 +166,7 @@ class Driver:
             answer.raise_for_status()
 
     async def _herd(self, failing: Sequence[Name]) -> None:
-        """All candidates fail between two scrapes, and one scrape shows all of them."""
-        await self._report(failing, HEALTHY, BUSY)
+        """All candidates break a rule between two scrapes, and one scrape shows all of them."""
         await self._scraped(1)
         await asyncio.sleep(SETTLE_S)
         seen = await self._fail(failing)
@@ -188,17 +188,15 @@ class Driver:
         return sum(name in self.world.taken_back for name in failing)
 
     async def _fail(self, failing: Sequence[Name]) -> float:
-        """Make candidates fail from now on; when the first failed answers were visible."""
+        """Make candidates break a rule; when that was visible."""
         prometheus = Prometheus(self.lab.prometheus_url, self.session)
         namespace, agent = failing[-1]
         who = f'namespace="{namespace}",agent="{agent}"'
         revision = self._status(failing[-1])["candidateRevision"]
-        text = f'agent_requests_total{{{who},revision="{revision}",outcome="error"}}'
-        before = await prometheus.query(text)
-        await self._report(failing, 1.0, BUSY)
+        text = f'agent_safety_flags_total{{{who},revision="{revision}"}} > 0'
+        await self._report(failing, flags=1)
         while True:
-            now = await prometheus.query(text)
-            if float(now[0]["value"][1]) > float(before[0]["value"][1]) + 1:
+            if await prometheus.query(text):
                 return time.time()
             await asyncio.sleep(0.01)
 
@@ -207,12 +205,11 @@ class Driver:
         if not left:
             return
         await self._operator(replicas=2)
-        await self._report(left[:1], HEALTHY, BUSY)
         await self._scraped(1)
         await asyncio.sleep(SETTLE_S)
         killed = time.time()
         await asyncio.to_thread(self.lab.part, "kill", "operator")
-        await self._report(left[:1], 1.0, BUSY)
+        await self._report(left[:1], flags=1)
         await self.world.until("the next leader", lambda: left[0] in self.world.taken_back, 120.0)
         self.found["failover"] = self.world.taken_back[left[0]] - killed
         _tell(f"failover: {self.found['failover']:.1f} s")

@@ -13,6 +13,8 @@ from typing import Any
 from aiohttp import web
 
 EDGES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.7, 4.6, 5.0, 6.2, 7.7, 10.0, 15.0)
+ERRORS = 0.01
+"""Share of the calls that fail."""
 _CALLED = ("success", "escalated", "error")
 
 
@@ -23,8 +25,8 @@ class Pod:
     labels: str
     rate: float
     """Calls per second."""
-    errors: float
-    """Share of them that fail."""
+    flags: int
+    """Calls so far that broke a safety rule."""
     chance: random.Random
     outcomes: list[int] = field(default_factory=lambda: [0, 0, 0])
     buckets: list[int] = field(default_factory=lambda: [0] * (len(EDGES) + 1))
@@ -38,8 +40,7 @@ class Pod:
         self.at = now
         for _ in range(calls):
             draw = self.chance.random()
-            failed = draw < self.errors
-            self.outcomes[2 if failed else 1 if draw < self.errors + 0.02 else 0] += 1
+            self.outcomes[2 if draw < ERRORS else 1 if draw < ERRORS + 0.02 else 0] += 1
             edge = self.chance.randrange(2, 8)
             self.seconds += EDGES[edge]
             for index in range(edge, len(self.buckets)):
@@ -59,7 +60,7 @@ class Pod:
         yield f'agent_cost_usd_total{{{own},model="m"}} {0.02 * calls:g}'
         yield f"agent_eval_total{{{own}}} {calls // 10}"
         yield f"agent_eval_passed_total{{{own}}} {calls // 10}"
-        yield f'agent_safety_flags_total{{{own},category="tone"}} 0'
+        yield f'agent_safety_flags_total{{{own},category="tone"}} {self.flags}'
 
 
 class Exporter:
@@ -69,20 +70,20 @@ class Exporter:
         self._pods: dict[tuple[str, str, str], Pod] = {}
 
     async def put(self, request: web.Request) -> web.Response:
-        """``PUT /pods``: a list of ``{namespace, agent, revision, mode, rate, errors}``."""
+        """``PUT /pods``: a list of ``{namespace, agent, revision, mode, rate, flags}``."""
         wanted: list[dict[str, Any]] = await request.json()
         for entry in wanted:
             key = entry["namespace"], entry["agent"], entry["revision"]
             known = self._pods.get(key)
             if known is not None:
                 known.go_on(time.monotonic())
-                known.rate, known.errors = entry["rate"], entry["errors"]
+                known.rate, known.flags = entry["rate"], entry["flags"]
                 continue
             names = ("namespace", "agent", "revision", "mode")
             pod = f'pod="{entry["agent"]}-{entry["revision"]}-0"'
             labels = ",".join([*(f'{name}="{entry[name]}"' for name in names), pod])
             chance = random.Random(labels)
-            self._pods[key] = Pod(labels, entry["rate"], entry["errors"], chance)
+            self._pods[key] = Pod(labels, entry["rate"], entry["flags"], chance)
         return web.Response()
 
     async def metrics(self, request: web.Request) -> web.Response:

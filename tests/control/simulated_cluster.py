@@ -142,7 +142,7 @@ class SimulatedCluster(FakeCluster):
                 await self._die()
             if isinstance(fate, ClusterError) and LOST not in str(fate):
                 raise fate
-            result = await task
+            result: _T = await self._carry_out(task, fate)
             task = None
         except Conflict:
             self.on_conflict()
@@ -158,6 +158,14 @@ class SimulatedCluster(FakeCluster):
         if isinstance(fate, ClusterError):
             raise fate
         return result
+
+    async def _carry_out(self, task: Awaitable[_T], fate: Fate) -> _T:
+        try:
+            return await task
+        except ClusterError:
+            if fate == "dies after":  # of the answer that nothing was written
+                await self._die()
+            raise
 
     async def _die(self) -> None:
         self.dead = True

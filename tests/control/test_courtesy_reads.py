@@ -122,6 +122,20 @@ async def test_a_persons_rollback_is_carried_out_whatever_else_cannot_be_read(ca
         assert world.share(candidate) == 0
 
 
+async def test_a_persons_act_waits_seconds_for_who_may_act_however_many_rollouts_run() -> None:
+    world = World()
+    world.rollouts = lambda: 1000  # type: ignore[method-assign]
+    enforce_identity(world)
+    async with world.operator():
+        candidate = await canary(world)
+        world.cluster.broken["get validatingadmissionpolicies"] = broken()
+        act(world, "Rollback", candidate)
+        await world.run(1)
+        world.cluster.broken.clear()
+        await world.run(8)
+        assert world.share(candidate) == 0
+
+
 @pytest.mark.parametrize("call", READS)
 async def test_a_failing_candidate_is_found_after_a_restart_whatever_else_cannot_be_read(
     call: str,

@@ -35,13 +35,20 @@ class Point:
 
 
 async def recorded(tale: Tale) -> tuple[dict[str, object], list[Call]]:
-    """The story as it goes by itself: its end, and its writes in order."""
-    sim = Simulation()
+    """The story as it goes by itself: its end, and its writes in order, refused ones as well."""
+    sim, writes = Simulation(), list[Call]()
+
+    def fate(call: Call) -> Fate:
+        if call.writes:
+            writes.append(call)
+        return None
+
     async with sim.running():
         await tale.begin(sim)
+        sim.cluster.fate = fate
         await tale.go_on(sim)
         assert sim.wrong == []
-        return end_of(sim), list(sim.cluster.calls)
+        return end_of(sim), writes
 
 
 async def killed(tale: Tale, point: Point) -> Simulation:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from phasegate.api.errors import Conflict
+from phasegate.api.errors import Conflict, NotFound
 from phasegate.control import kinds
 from phasegate.control.attempt import Attempt
 from phasegate.control.pace import Pace
@@ -597,6 +597,32 @@ async def test_an_agent_is_looked_at_now_and_then_until_it_is_gone() -> None:
         assert world.results[-1] == "gone"
         await world.run(2 * Pace().resync)
         assert len(world.results) == passes
+
+
+async def test_an_agent_that_was_said_to_be_gone_and_is_not_is_found_again() -> None:
+    async with World().operator() as world:
+        await world.stable()
+        world.apply(agent=NEW)
+        await world.until_phase("Canary")
+        candidate = world.status["candidateRevision"]
+        world.cluster.broken["get agentdeployments"] = NotFound("the CRD is being changed")
+        world.queue.add(KEY)
+        await world.run(1)
+        assert world.results[-1] == "gone"
+        world.cluster.broken.clear()
+        world.error_rate[candidate] = 1.0
+        await world.run(Pace().resync)
+        assert world.share(candidate) == 0
+
+
+async def test_agents_that_wait_for_labels_only_slow_nobody_down() -> None:
+    async with World().operator() as world:
+        await world.stable()
+        world.apply(agent=NEW)
+        await world.until_phase("Canary")
+        assert len(world.store) == 1
+        await world.until_phase("Stable")
+        assert len(world.store) == 0
 
 
 async def test_one_query_per_look_carries_the_whole_fleet() -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.base import Condition
+from phasegate.api.records import Notice
 from phasegate.api.verdicts import CheckSummary
 from phasegate.control.admission import REQUIRED, weakness
 from phasegate.control.calls import CallCounter
@@ -245,15 +246,27 @@ def test_newer_numbers_can_wait_longest() -> None:
 def test_a_verdict_that_decides_nothing_can_wait_a_little() -> None:
     old = status()
     passed = old.checks[0].model_copy(update={"verdict": "Pass", "message": "under the limit"})
-    held = old.conditions[0].model_copy(
+    assert change(old, status(checks=(passed,))) is Change.VERDICTS
+    held = status(conditions=(holding(old),), message="outside the gate")
+    assert change(held, old) is Change.VERDICTS
+
+
+def holding(old: AgentDeploymentStatus) -> Condition:
+    return old.conditions[0].model_copy(
         update={"reason": Reason.HELD_BY_EVIDENCE, "message": "outside the gate"}
     )
-    assert change(old, status(checks=(passed,))) is Change.VERDICTS
-    assert change(old, status(conditions=(held,), message="outside the gate")) is Change.VERDICTS
 
 
 def test_what_people_wait_for_is_told_at_once() -> None:
     old = status()
+    other = old.checks[0].model_copy(update={"name": "latency-p95"})
+    notice = Notice(kind="EarlyWarning", check="error-rate", message="worse", since=NOW)
+    warned, quiet = (
+        status(notices=(notice,)),
+        status(notices=(notice.model_copy(update={"quiet_since": NOW}),)),
+    )
+    assert change(old, warned) is Change.NEWS
+    assert change(warned, quiet) is Change.NEWS, "the next decisions count from it"
     failed = old.checks[0].model_copy(update={"verdict": "Fail"})
     ready = old.conditions[0].model_copy(update={"status": "True"})
     paused = old.conditions[0].model_copy(
@@ -262,6 +275,8 @@ def test_what_people_wait_for_is_told_at_once() -> None:
     for news in (
         status(checks=(failed,)),
         status(phase="Canary"),
+        status(checks=(other,)),
+        status(conditions=(holding(old),), message="outside the gate"),
         status(conditions=(ready,)),
         status(conditions=(paused,), message="by alice"),
     ):

@@ -63,6 +63,15 @@ async def test_a_new_price_is_seen_after_a_while(
     assert await price(book) == pytest.approx(3e-6)
 
 
+async def test_the_same_prices_read_again_are_the_same_table(
+    cluster: FakeCluster, clock: VirtualClock, book: PriceBook
+) -> None:
+    write(cluster, TABLE.format("2.5"))
+    table = await book.table()
+    await clock.advance(CACHED_SECONDS)
+    assert await book.table() is table, "nothing has to be compiled again"
+
+
 DATE = "prices: [{model: gpt-4o, from: 2026-02-30, usdPerMillionTokens: {input: 1}}]"
 
 

@@ -19,6 +19,7 @@ from phasegate.control.pace import Pace
 from phasegate.control.ports import Cluster, Key, MetricsProvider, RawSeries
 from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
+from phasegate.control.resync import resync
 from phasegate.control.sampler import Sampler
 from phasegate.rollout.labels import MODE, REVISION
 
@@ -182,7 +183,7 @@ class World:
         self.observer = Observer(
             self.reads, self.router, self.own, plans=foreteller, live=self.cluster
         )
-        pace = Pace(running=lambda: len(self.store))
+        pace = Pace(running=self.rollouts)
         executor = Executor(self.cluster, self.router, self.recorder, self.own, pace=pace)
         self.results: list[str] = []
         self.passes: list[int] = []
@@ -205,11 +206,19 @@ class World:
                 self.reconciler.work(urgent_only=True),
                 self.sampler.run(),
                 foreteller.run(),
+                resync(
+                    self.queue,
+                    self.own,
+                    pace.resync,
+                    self._existing,
+                    self.reconciler.known,
+                    lambda: 0.0,
+                ),
                 self.traffic(),
             )
         ]
-        for item in self.cluster.all(kinds.AGENT_DEPLOYMENT):
-            self.queue.add(Key(item["metadata"]["namespace"], item["metadata"]["name"]))
+        for key in self._existing():
+            self.queue.add(key)
         try:
             await settle()
             yield self
@@ -220,6 +229,14 @@ class World:
             for result in ended:
                 if isinstance(result, Exception):
                     raise result
+
+    def rollouts(self) -> int:
+        """Attempts that share passes and writes."""
+        return len(self.store)
+
+    def _existing(self) -> set[Key]:
+        found = (item["metadata"] for item in self.cluster.all(kinds.AGENT_DEPLOYMENT))
+        return {Key(metadata["namespace"], metadata["name"]) for metadata in found}
 
     def _passed(self, result: str, seconds: float) -> None:
         self.results.append(result)

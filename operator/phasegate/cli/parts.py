@@ -26,6 +26,7 @@ from phasegate.control.ports import Clock, Cluster, Key
 from phasegate.control.prices import PriceBook
 from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
+from phasegate.control.resync import resync
 from phasegate.control.sampler import Sampler
 from phasegate.control.standby import Standby
 from phasegate.engine.verdict import Verdict
@@ -181,6 +182,14 @@ class Parts:
             self._sampler.run(),
             self._foreteller.run(),
             self._recorder.run(),
+            resync(
+                self._queue,
+                self._clock,
+                self._setting.config.refresh.resync.total_seconds(),
+                self._keys,
+                self._reconciler.known,
+                random.random,
+            ),
             *(self._reconciler.work(urgent_only=True) for _ in range(URGENT_WORKERS)),
             *(self._reconciler.work() for _ in range(self._setting.workers)),
         ]

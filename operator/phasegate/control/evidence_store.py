@@ -34,10 +34,11 @@ class EvidenceStore:
         self._attempts: dict[Key, Attempt] = {}
         self._inputs: dict[Key, Inputs] = {}
         self._namespaces: dict[Key, str] = {}
+        self._running: set[Key] = set()
 
     def __len__(self) -> int:
-        """How many attempts are running."""
-        return len(self._attempts)
+        """How many attempts are running; those whose labels are waited for are over."""
+        return len(self._running)
 
     def attempts(self) -> list[Attempt]:
         """All running attempts."""
@@ -74,6 +75,7 @@ class EvidenceStore:
             elif known is None or known.subject != subject:
                 self._attempts[key] = self._begin(subject, observed)
             self._inputs[key] = inputs
+            self._count(key)
         if (attempt := self._attempts.get(key)) is not None:
             self._refresh(attempt, status)
 
@@ -85,8 +87,16 @@ class EvidenceStore:
             began = progress.started_at
             attempt.calls.begin(max(began, progress.measured_since or began).timestamp())
 
+    def _count(self, key: Key) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.subject.afterwards:
+            self._running.discard(key)
+        else:
+            self._running.add(key)
+
     def forget(self, key: Key) -> None:
         """The agent is gone."""
+        self._running.discard(key)
         for known in (self._attempts, self._inputs, self._namespaces):
             known.pop(key, None)
 

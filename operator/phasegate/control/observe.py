@@ -176,6 +176,7 @@ class Observer:
         )
         if identity is UNKNOWN:
             pending, identity = (), None  # they wait; traffic does not
+            reads.problem = reads.problem or UNKNOWN
         problems = (
             (spec_problem, Reason.INVALID_SPEC),
             (target.problem, target.reason),

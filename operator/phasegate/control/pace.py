@@ -23,8 +23,10 @@ CHECKPOINT_TURN: Final = 20.0
 """Seconds that each further attempt makes all of them wait for their checkpoints."""
 VERDICT_TURN: Final = 2.0
 """The same for verdicts that decide nothing yet."""
-LOOK_TURN: Final = 0.2
+LOOK_TURN: Final = 0.1
 """Seconds that each running attempt adds to the time between two looks at one."""
+LONGEST_LOOK: Final = 60.0
+"""Seconds between two looks at most: what pods say, and who answers whom, is told by no event."""
 IDLE_TURN: Final = 0.6
 """Seconds that each agent adds to the time between two looks at one with nothing to do."""
 
@@ -41,10 +43,10 @@ class Pace:
 
     def look(self) -> float:
         """Seconds between two looks at a running attempt to which nothing happens."""
-        return max(self.refresh, LOOK_TURN * self.running())
+        return max(self.refresh, min(LONGEST_LOOK, LOOK_TURN * self.running()))
 
     def idle(self, agents: int) -> float:
-        """Seconds between two looks at one of so many `agents` that nothing happens to."""
+        """Seconds between two looks at one of so many `agents` that are well and to rest."""
         return max(self.resync, IDLE_TURN * agents)
 
     def write(self, change: Change) -> float:

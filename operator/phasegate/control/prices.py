@@ -43,7 +43,9 @@ class PriceBook:
         namespace, name, key = self._where
         try:
             found = await self._cluster.get(kinds.CONFIG_MAP, namespace, name)
-            self._table, self.problem = parse_prices(_text(found, key), self._named), None
+            table, self.problem = parse_prices(_text(found, key), self._named), None
+            if table != self._table:  # an equal one is the same to whoever compiled with it
+                self._table = table
         except NotFound:
             self.problem = f"{self._named} does not exist"
         except ClusterError as error:

@@ -82,6 +82,10 @@ class Reconciler:
         self._known: set[Key] = set()
         self.pending = PendingRollbacks(clock)
 
+    def known(self) -> frozenset[Key]:
+        """Every agent that was seen and, as far as is known, still exists."""
+        return frozenset(self._known)
+
     async def work(self, *, urgent_only: bool = False) -> None:
         """A worker: take keys until cancelled. Some of them take urgent keys only."""
         while True:
@@ -203,7 +207,7 @@ class Reconciler:
             self._tell(key, outcome.errors, delay)
             return "route-failed" if outcome.route_failed else "retry"
         self._queue.succeeded(key)
-        delay = self._pace.idle(len(self._known))
+        delay = self._pace.idle(len(self._known) if _ready(decision) else 1)
         if decision.requeue_at is not None:
             delay = min(delay, (decision.requeue_at - self._clock.now()).total_seconds())
         if outcome.write_again_in is not None:
@@ -258,6 +262,10 @@ def _must_ask(sight: Sight, decision: Decision, first: bool) -> bool:
     if first and plan is not None and plan != before and plan.intent is None:
         return True
     return decision.remove_route or removes(sight, decision)
+
+
+def _ready(decision: Decision) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in decision.status.conditions)
 
 
 def _about(key: Key, **more: object) -> dict[str, object]:

@@ -68,6 +68,7 @@ class Standby:
                 await self._track(key)
             except Gone:
                 self._evidence.forget(key)
+                self._observer.forget(key)
             except PhasegateError as error:
                 self._queue.add_after(key, PACE)
                 _log.info("not followed", extra={"agent": key.name, "error": str(error)})

@@ -93,7 +93,9 @@ def change(before: AgentDeploymentStatus, after: AgentDeploymentStatus) -> Chang
     """The most that a reader learns from `after` who knows `before`."""
     if _essence(before) == _essence(after):
         return Change.NUMBERS
-    return Change.VERDICTS if _news(before) == _news(after) else Change.NEWS
+    if _news(before) != _news(after) or (_holds(after) and not _holds(before)):
+        return Change.NEWS
+    return Change.VERDICTS
 
 
 def _transition(before: Condition | None, value: ConditionStatus, now: datetime) -> datetime:
@@ -110,8 +112,8 @@ def _essence(status: AgentDeploymentStatus) -> dict[str, Any]:
         for check in status.checks
     ]
     essence["notices"] = [
-        (notice.kind, notice.check, notice.since, _words(notice.message))
-        for notice in status.notices
+        (n.kind, n.check, n.since, n.quiet_since is not None, _words(n.message))
+        for n in status.notices
     ]
     essence["conditions"] = [
         {**condition.model_dump(), "message": _words(condition.message)}
@@ -123,12 +125,17 @@ def _essence(status: AgentDeploymentStatus) -> dict[str, Any]:
 def _news(status: AgentDeploymentStatus) -> dict[str, Any]:
     """What has to be told at once. While a gate collects evidence, its checks are what is in sentences."""
     news = _essence(status)
-    news["checks"] = [c.name for c in status.checks if c.verdict == "Fail"]
+    news["checks"] = [(c.name, c.verdict == "Fail") for c in status.checks]
     for condition in news["conditions"]:
         if condition["reason"] in _UNDECIDED:
             condition |= {"reason": "", "message": ""}
             news["message"] = ""
     return news
+
+
+def _holds(status: AgentDeploymentStatus) -> bool:
+    """True when the evidence itself says no for now, and not only that there is too little of it."""
+    return any(c.reason == Reason.HELD_BY_EVIDENCE for c in status.conditions)
 
 
 def _words(message: str) -> str:
