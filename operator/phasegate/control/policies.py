@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -16,7 +15,7 @@ from phasegate.control.parse import explain
 from phasegate.control.ports import Cluster, Key, Manifest
 from phasegate.control.prices import PriceBook
 from phasegate.control.reads import Reads, find
-from phasegate.engine.compiling import compile_checks
+from phasegate.engine.compiling import Context, compile_checks
 from phasegate.engine.prices import PriceTable
 from phasegate.rollout.judging import compile_context
 from phasegate.rollout.observed import PolicySeen
@@ -28,27 +27,14 @@ REMEMBERED: Final = 1000
 _Version = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """A policy that was found to be usable for an agent: as long as all of this is the same."""
-
-    policy: RollbackPolicySpec
-    model: str | None
-    prices: PriceTable | None
-
-    def is_of(
-        self, policy: RollbackPolicySpec, model: str | None, prices: PriceTable | None
-    ) -> bool:
-        return self.policy is policy and self.model == model and self.prices is prices
-
-
 class Policies:
     """Reads RollbackPolicies. What was parsed is known by its version."""
 
     def __init__(self, prices: PriceBook | None = None) -> None:
         self._prices = prices
         self._parsed: dict[tuple[str, str], tuple[_Version, RollbackPolicySpec]] = {}
-        self._usable: dict[Key, _Use] = {}
+        self._usable: dict[Key, tuple[RollbackPolicySpec, Context]] = {}
+        """What was compiled last for an agent; as long as it is the same, it can be."""
 
     def forget(self, key: Key) -> None:
         """The agent is gone."""
@@ -113,8 +99,7 @@ class Policies:
         prices: PriceTable | None,
     ) -> None:
         """Raises InvalidSpec if the policy cannot be compiled for this agent."""
-        context = compile_context(spec, prices)
-        known = self._usable.get(key)
-        if known is None or not known.is_of(policy, context.model, prices):
-            compile_checks(policy, context)
-            self._usable[key] = _Use(policy, context.model, prices)
+        use = policy, compile_context(spec, prices)
+        if self._usable.get(key) != use:
+            compile_checks(*use)
+            self._usable[key] = use

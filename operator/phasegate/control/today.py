@@ -82,9 +82,9 @@ async def today(subject: Subject, provider: MetricsProvider, now: float) -> Traf
             break
     else:
         past = _at_steps(recent, _NEWLY_BORN)
-    if not _enough(subject, past, _NEWLY_BORN):
-        where = f"revision {subject.party.stable} of {subject.party.key.name}"
-        raise InvalidSpec(f"{where} has answered no call, or began only just now: use --rps")
+        if not _enough(subject, past, _NEWLY_BORN):
+            where = f"revision {subject.party.stable} of {subject.party.key.name}"
+            raise InvalidSpec(f"{where} has answered no call, or began only just now: use --rps")
     calls, seconds = _calls(subject, past), _covered(past)
     phi = dict(dispersions(subject, past))
     usual = {

@@ -91,9 +91,10 @@ class Change(Enum):
 
 def change(before: AgentDeploymentStatus, after: AgentDeploymentStatus) -> Change:
     """The most that a reader learns from `after` who knows `before`."""
-    if _essence(before) == _essence(after):
+    known, told = _essence(before), _essence(after)
+    if known == told:
         return Change.NUMBERS
-    if _news(before) != _news(after) or (_holds(after) and not _holds(before)):
+    if _news(before, known) != _news(after, told) or (_holds(after) and not _holds(before)):
         return Change.NEWS
     return Change.VERDICTS
 
@@ -122,15 +123,20 @@ def _essence(status: AgentDeploymentStatus) -> dict[str, Any]:
     return essence
 
 
-def _news(status: AgentDeploymentStatus) -> dict[str, Any]:
-    """What has to be told at once. While a gate collects evidence, its checks are what is in sentences."""
-    news = _essence(status)
-    news["checks"] = [(c.name, c.verdict == "Fail") for c in status.checks]
-    for condition in news["conditions"]:
-        if condition["reason"] in _UNDECIDED:
-            condition |= {"reason": "", "message": ""}
-            news["message"] = ""
-    return news
+def _news(status: AgentDeploymentStatus, essence: dict[str, Any]) -> dict[str, Any]:
+    """What has to be told at once, of the essence of a status.
+
+    While a gate collects evidence, its checks are what is in sentences.
+    """
+    undecided = any(c.reason in _UNDECIDED for c in status.conditions)
+    return essence | {
+        "message": "" if undecided else essence["message"],
+        "checks": [(c.name, c.verdict == "Fail") for c in status.checks],
+        "conditions": [
+            c | {"reason": "", "message": ""} if c["reason"] in _UNDECIDED else c
+            for c in essence["conditions"]
+        ],
+    }
 
 
 def _holds(status: AgentDeploymentStatus) -> bool:
