@@ -16,10 +16,16 @@ from phasegate.control import kinds
 from phasegate.control.execute import Executor
 from phasegate.control.observe import Observer
 from phasegate.control.pace import Pace
-from phasegate.control.pending import HASTEN_EVERY, PendingRollbacks
+from phasegate.control.pending import (
+    HASTEN_EVERY,
+    LONGEST_SURGE,
+    LULL,
+    MANY,
+    PendingRollbacks,
+)
 from phasegate.control.ports import Key, Kind, Manifest
 from phasegate.control.queue import WorkQueue
-from phasegate.control.reconcile import Reconciler
+from phasegate.control.reconcile import BRIEFLY, Reconciler
 from phasegate.engine.verdict import Judgement, Verdict
 from phasegate.rollout.observed import Capabilities, Measured, Observed, RouteSeen
 from phasegate.rollout.route import RoutePlan
@@ -249,8 +255,53 @@ async def test_the_routes_of_all_are_written_before_the_status_of_any() -> None:
         assert many.unsafe == 0
         writes = many.cluster.writes
         assert writes[:40] == ["route"] * 40
+        await many.run(2)
         assert writes.count("patch-status agentdeployments") >= 40
         assert not many.bad
+
+
+async def test_a_few_are_told_of_at_once() -> None:
+    many = await fleet(MANY - 1)
+    async with many.operator():
+        await settle(4000)
+        assert many.unsafe == 0
+        await many.clock.advance(BRIEFLY)
+        await settle(4000)
+        assert not many.bad
+
+
+async def test_in_a_surge_that_is_found_piece_by_piece_routes_go_before_what_is_told() -> None:
+    many = await fleet(60)
+    pieces = [sorted(many.bad)[n : n + 20] for n in range(0, 60, 20)]
+    many.bad.clear()
+    async with many.operator():
+        for piece in pieces:
+            many.bad.update(piece)
+            for key in piece:
+                many.queue.add(key, urgent=True)
+            await settle(4000)
+            await many.clock.advance(LULL * 0.8)
+            await settle(4000)
+        assert many.cluster.writes == ["route"] * 60
+        assert len(many.passes) < 4 * 60, "what waits is not tried over and over"
+        await many.rest()
+        assert many.cluster.writes.count("patch-status agentdeployments") >= 60
+
+
+async def test_rollbacks_that_never_end_keep_nobody_from_being_told_for_long() -> None:
+    many = await fleet(200)
+    keys = sorted(many.bad)
+    many.bad.clear()
+    async with many.operator():
+        for second, key in enumerate(keys):
+            many.bad.add(key)
+            many.queue.add(key, urgent=True)
+            await many.clock.advance(0.1)
+            await settle(100)
+            if second * 0.1 > LONGEST_SURGE + 1:
+                assert keys[0] not in many.bad
+                assert keys[second - 10] not in many.bad, "nor the later ones"
+        await many.rest()
 
 
 async def test_half_of_the_workers_bring_five_hundred_of_one_namespace_to_safety() -> None:
@@ -290,6 +341,8 @@ async def test_passes_that_wait_for_nothing_let_others_run_between_them() -> Non
     many.reconciler._on_pass = lambda result, seconds: seen.append(turns)
     others = asyncio.ensure_future(beat())
     async with many.operator(workers=1):
+        await settle(1000)
+        await many.clock.advance(LULL)
         await settle(1000)
     others.cancel()
     assert not many.bad

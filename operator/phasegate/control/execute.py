@@ -96,18 +96,18 @@ class Executor:
         sight: Sight,
         decision: Decision,
         checkpoint: EvidenceCheckpoint | None,
-        hurried: Callable[[], bool] = lambda: False,
+        hurried: Callable[[bool], bool] = lambda tried: False,
     ) -> Outcome:
         """Carry out `decision`; `checkpoint` goes into the running attempt's record if it is due.
 
-        While `hurried` says that other agents' users are still to be brought to safety, a pass that
-        has moved traffic, or could not, writes nothing but the route.
+        While `hurried` says that other agents' users are still to be brought to safety, nothing but
+        the route is written; it is told whether traffic was to be moved by this call.
         """
         outcome = Outcome()
         decision = self._since_first(key, decision)
         await self._route(key, sight, decision, outcome)
         owed = outcome.route_failed and self._owes_words(key)
-        if outcome.route_tried and not owed and hurried():
+        if hurried(outcome.route_tried) and not owed:
             outcome.deferred = True
             return outcome
         version = await self._status(key, sight, decision, outcome)

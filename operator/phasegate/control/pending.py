@@ -1,4 +1,7 @@
-"""Rollbacks that are decided while the route does not say so yet: counted, aged, and tried again."""
+"""Rollbacks that are decided while the route does not say so yet: counted, aged, and tried again.
+
+And those that come in a surge: what is to be told of the first waits for the route of the last.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,13 @@ TRIES_PER_SECOND = 100
 """Route writes a second that many pending rollbacks may cost an API server that refuses them all."""
 HASTEN_EVERY = 1.0
 """Seconds between two times that one success is taken as a sign for all others."""
+
+MANY = 8
+"""Routes moved within `LULL` of each other from which on it is a surge."""
+LULL = 1.0
+"""Seconds without another one after which a surge is over: as long as the next answer may take."""
+LONGEST_SURGE = 10.0
+"""Seconds after which people are told, come what may."""
 
 
 class PendingRollbacks:
@@ -63,3 +73,31 @@ class PendingRollbacks:
             return ()
         self._hastened = now
         return tuple(self._since)
+
+
+class Surge:
+    """Many rollbacks at once.
+
+    They are found piece by piece, and the first are safe before the last are found: what there is
+    to write about the first would take the API server's time from the routes of the last.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = self._last = float("-inf")
+        self._moved = 0
+
+    def moved(self) -> None:
+        """A rollback's route was tried just now."""
+        now = self._clock.monotonic()
+        if now - self._last > LULL:
+            self._began, self._moved = now, 0
+        self._last = now
+        self._moved += 1
+
+    def rest(self) -> float:
+        """Seconds until it is over if nothing more comes; 0 if there is none."""
+        if self._moved < MANY:
+            return 0.0
+        now = self._clock.monotonic()
+        return max(0.0, min(self._last + LULL, self._began + LONGEST_SURGE) - now)

@@ -16,7 +16,7 @@ from phasegate.control.children import removes
 from phasegate.control.execute import Executor, Outcome
 from phasegate.control.observe import Gone, Observer, Sight
 from phasegate.control.pace import Pace
-from phasegate.control.pending import LONGEST_WAIT, PendingRollbacks
+from phasegate.control.pending import LONGEST_WAIT, PendingRollbacks, Surge
 from phasegate.control.ports import Clock, Key
 from phasegate.control.queue import WorkQueue
 from phasegate.engine.verdict import Judgement
@@ -27,6 +27,8 @@ from phasegate.rollout.observed import Measured, Observed, Settings
 
 SHORTEST = 0.02
 """Seconds between two passes that only a plan led to: no plan may become a busy loop."""
+BRIEFLY = 0.1
+"""Seconds that what is to be told of a rollback waits for the routes of others, and then again."""
 
 OnPass = Callable[[str, float], None]
 """Told of every pass: its result (``ok``, ``retry``, ``route-failed``, ``preempted``, ``gone``, ``bug``), seconds."""
@@ -80,6 +82,7 @@ class Reconciler:
         self._pace = pace
         self._on_pass = on_pass
         self._known: set[Key] = set()
+        self._surge = Surge(clock)
         self.pending = PendingRollbacks(clock)
 
     def known(self) -> frozenset[Key]:
@@ -154,12 +157,12 @@ class Reconciler:
         checkpoint = self._evidence.checkpoint(key)
         if not failing and decision.takes_back(sight.observed.route.plan):
             waited = self.pending.begin(key)
-        hurried = (lambda: self._queue.hurried) if failing else (lambda: False)
+        hurried = self._hurried if failing else (lambda tried: False)
         outcome = await self._executor.execute(key, sight, decision, checkpoint, hurried)
         if not outcome.route_failed:
             self._taken_back(key, waited)
         if outcome.deferred and not outcome.errors:
-            self._queue.add(key)
+            self._queue.add_after(key, max(BRIEFLY, self._surge.rest()))
             return "ok"
         if outcome.recorded:
             self._evidence.track(key, sight.observed, decision.status)
@@ -168,6 +171,15 @@ class Reconciler:
         if failing and not self._failing(key) and not outcome.errors:
             self._queue.add(key)  # the traffic is safe: now everything else
         return self._look_again(key, decision, outcome)
+
+    def _hurried(self, tried: bool) -> bool:
+        """Whether the routes of others go before what is to be told of a rollback.
+
+        `tried`: whether its route was to be moved in this very pass.
+        """
+        if tried:
+            self._surge.moved()
+        return self._surge.rest() > 0 or (tried and self._queue.hurried)
 
     def _decide(self, sight: Sight) -> Decision:
         settings = Settings(refresh=timedelta(seconds=self._pace.look()))
