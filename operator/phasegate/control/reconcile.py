@@ -83,6 +83,7 @@ class Reconciler:
         self._on_pass = on_pass
         self._known: set[Key] = set()
         self._surge = Surge(clock)
+        self._untold: set[Key] = set()
         self.pending = PendingRollbacks(clock)
 
     def known(self) -> frozenset[Key]:
@@ -144,6 +145,10 @@ class Reconciler:
 
     async def _pass(self, key: Key) -> str:
         failing = self._failing(key)
+        if failing and key in self._untold and (rest := self._surge.rest()):
+            self._queue.add_after(key, rest)  # it is safe: no news of it is as urgent as the others
+            return "ok"
+        self._untold.discard(key)
         waited = failing and self.pending.begin(key)
         first = key not in self._known
         sight = await (self._glance(key) if failing else self._look(key))
@@ -162,6 +167,7 @@ class Reconciler:
         if not outcome.route_failed:
             self._taken_back(key, waited)
         if outcome.deferred and not outcome.errors:
+            self._untold.add(key)
             self._queue.add_after(key, max(BRIEFLY, self._surge.rest()))
             return "ok"
         if outcome.recorded:
@@ -253,6 +259,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._known.discard(key)
+        self._untold.discard(key)
         self.pending.end(key)
         for part in (self._observer, self._executor, self._evidence, self._queue):
             part.forget(key)
