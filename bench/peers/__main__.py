@@ -57,6 +57,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(PARTS), help="of %(default)s")
     parser.add_argument("--tools", default="phasegate,argo,flagger", help="of %(default)s")
     parser.add_argument("--fleets", default="100,500", help="sizes of fleets (%(default)s)")
+    parser.add_argument(
+        "--fleet-rps", type=float, default=20.0, help="calls/s of each agent there (%(default)s)"
+    )
     parser.add_argument("--minutes", type=float, default=60.0, help="of noise (%(default)s)")
     parser.add_argument(
         "--no-slow", action="store_true", help="leave out settings that take minutes for one run"
@@ -78,6 +81,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         slow=not options.no_slow,
         noise_minutes=options.minutes,
         fleets=tuple(int(size) for size in options.fleets.split(",")),
+        fleet_rps=options.fleet_rps,
     )
     return replace(plan.quick(), runs=min(options.runs, 3)) if options.quick else plan
 

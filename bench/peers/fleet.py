@@ -16,7 +16,6 @@ from bench.peers.world import Subject, World
 from lab.errors import LabError
 
 INTERVAL_S = 30
-RPS = 20.0
 _CALM_S = 30.0
 _LONGEST_S = 420.0
 _LOOK_S = 0.1
@@ -29,6 +28,8 @@ class Fleet:
     tool: str
     setting: str
     rollouts: int
+    rps: float
+    """Calls a second of each agent."""
     queries: float
     """At Prometheus, a second."""
     calls: float
@@ -45,11 +46,13 @@ class Fleet:
         return asdict(self)
 
 
-async def fleet(world: World, tool: Tool, setting: Setting, rollouts: int, seconds: float) -> Fleet:
+async def fleet(
+    world: World, tool: Tool, setting: Setting, rollouts: int, rps: float, seconds: float
+) -> Fleet:
     """Give all a candidate, measure for `seconds`, then let all of them fail at once."""
     names = [f"f{rollouts}-{setting.qps}-{number:03}" for number in range(rollouts)]
     async with world.operated(tool, setting) as process:
-        subjects = await world.subjects(tool, setting, names, RPS, SEVEN)
+        subjects = await world.subjects(tool, setting, names, rps, SEVEN)
         await world.give(subjects, timeout=900.0)
         await asyncio.sleep(_CALM_S)
         cost = await _cost(world, tool, process, seconds)
@@ -58,7 +61,7 @@ async def fleet(world: World, tool: Tool, setting: Setting, rollouts: int, secon
         await world.remove(subjects)
     queries, calls, cpu, rss = cost
     return Fleet(
-        tool.name, setting.name, rollouts, queries, calls, cpu, rss, len(alive), tuple(safe)
+        tool.name, setting.name, rollouts, rps, queries, calls, cpu, rss, len(alive), tuple(safe)
     )
 
 

@@ -108,7 +108,7 @@ async def _fleet(world: World, tools: Sequence[Tool], plan: Plan) -> AsyncIterat
                 # Beyond that the exporter, which is ours, would be what is measured.
                 await world.scrape(1 if rollouts <= 100 else 2)
                 what = f"{tool.name}, {setting.name}, {rollouts} rollouts"
-                doing = fleet(world, tool, setting, rollouts, plan.fleet_seconds)
+                doing = fleet(world, tool, setting, rollouts, plan.fleet_rps, plan.fleet_seconds)
                 seen = await _or_none(what, doing)
                 if seen is not None:
                     yield seen.json()

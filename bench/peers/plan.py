@@ -23,6 +23,8 @@ class Plan:
     noise_candidates: int = 50
     noise_minutes: float = 60.0
     fleets: tuple[int, ...] = (100, 500)
+    fleet_rps: float = 20.0
+    """Calls a second of each agent of a fleet; a fifth of them go to the candidate."""
     fleet_seconds: float = 90.0
     slow: bool = True
     """Whether settings that take minutes for one rollback are measured."""

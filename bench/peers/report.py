@@ -101,7 +101,8 @@ def _fleet(row: Json) -> Cells:
     if len(safe) < row["rollouts"]:
         text += f"; {row['rollouts'] - row['given']} were taken back while all was well"
         text += f", {row['given'] - len(safe)} never safe"
-    return f"{row['tool']} × {row['rollouts']}", row["setting"], text
+    name = f"{row['tool']} × {row['rollouts']}, {row['rps']:g} calls/s each"
+    return name, row["setting"], text
 
 
 _ROWS = {
