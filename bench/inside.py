@@ -49,8 +49,18 @@ class Repetition:
     watched_s: float
 
 
+@dataclass(frozen=True)
+class ByHand:
+    """Times of one rollback by a person, in seconds since the epoch."""
+
+    sent: float
+    """When the request that creates the RolloutAction was sent: it exists a little later."""
+    written: float
+    last_answer: float
+
+
 class Bench:
-    """Repeats: a new revision gets half of the users, fails, is taken back."""
+    """Repeats: a new revision gets half of the users, fails, is taken back. Then a person does it."""
 
     def __init__(self, lab: Lab, api: ApiClient, session: aiohttp.ClientSession) -> None:
         self._lab = lab
@@ -75,16 +85,48 @@ class Bench:
                     done.append(await self._repetition(len(done) + 1))
                     busy.append(self._usage())
                     _tell(len(done), repetitions, done[-1])
+                acts: list[ByHand] = []
+                while len(acts) < repetitions and time.time() < until:
+                    acts.append(await self._by_hand(len(acts) + 1))
         finally:
             following.cancel()
         return {
             "repetitions": [asdict(item) for item in done],
+            "by_hand": [asdict(item) for item in acts],
             "idle": [asdict(item) for item in idle],
             "busy": [asdict(item) for item in busy],
         }
 
     async def _repetition(self, number: int) -> Repetition:
-        prompt = {"systemPrompt": f"You are the support agent. Attempt {number}."}
+        revision = await self._candidate(f"Attempt {number}.")
+        await asyncio.sleep(HEALTHY_S)
+        return await self._measure(revision)
+
+    async def _by_hand(self, number: int) -> ByHand:
+        """A healthy candidate is taken back by one RolloutAction."""
+        revision = await self._candidate(f"Taken back by hand, {number}.")
+        named = {"agent": AGENT, "verb": "Rollback", "revision": revision}
+        action = {
+            "apiVersion": "phasegate.dev/v1alpha1",
+            "kind": "RolloutAction",
+            "metadata": {"name": f"by-hand-{number}"},
+            "spec": {**named, "reason": "measuring", "actor": "admin"},
+        }
+        service = f"{AGENT}-{revision}"
+        async with asyncio.timeout(_STEP_S):
+            sent = time.time()
+            await self._api.request("POST", f"{_API}/rolloutactions", action)
+            written = await self._routes.until(
+                lambda route: weight(route, service) <= IDLE_WEIGHT, sent
+            )
+        await asyncio.sleep(SETTLE_S)
+        got = await asyncio.to_thread(answers, self._record, revision, written)
+        await self._until("the rollback's record", _rolled_back(revision))
+        return ByHand(sent, written, got.last_done)
+
+    async def _candidate(self, words: str) -> str:
+        """A new revision with half of the users; its hash."""
+        prompt = {"systemPrompt": f"You are the support agent. {words}"}
         before = (await self._status()).get("candidateRevision")
         path = f"{_API}/agentdeployments/{AGENT}"
         patched = await self._api.request("PATCH", path, {"spec": {"agent": prompt}}, MERGE_PATCH)
@@ -97,8 +139,7 @@ class Bench:
             return fresh and begun is not None and status.get("candidateRevision") != before
 
         status = (await self._until("the candidate to get its users", serving))["status"]
-        await asyncio.sleep(HEALTHY_S)
-        return await self._measure(status["candidateRevision"])
+        return str(status["candidateRevision"])
 
     async def _measure(self, revision: str) -> Repetition:
         seen = Samples()

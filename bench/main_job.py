@@ -155,6 +155,22 @@ def _figures(raw: dict[str, Any]) -> Iterator[Figure]:
         delays("written", "last_answer"),
         "what is left to Envoy Gateway, Envoy and the requests in flight",
     )
+    acts = raw["by_hand"]
+    yield Figure(
+        "RolloutAction Rollback created → route write",
+        "s",
+        tuple(row["written"] - row["sent"] for row in acts),
+        "a person takes a healthy candidate back: from sending the request that creates the action, "
+        "admission included, to the write's arrival at a watch of the HTTPRoute",
+        "≤ 0.1 s median",
+    )
+    yield Figure(
+        "RolloutAction Rollback created → last answer",
+        "s",
+        tuple(row["last_answer"] - row["sent"] for row in acts),
+        "the same, to the last user's request that the candidate answered",
+        "≤ 1 s",
+    )
     late = tuple(float(row["sent_after_write"]) for row in rows)
     yield Figure(
         "sent after the write",

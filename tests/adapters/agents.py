@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
-from phasegate.rollout.route import HeaderRoute, Mirror, RollbackIntent, RoutePlan, Slot
+from phasegate.rollout.route import (
+    Backend,
+    Deactivation,
+    HeaderRoute,
+    Mirror,
+    RollbackIntent,
+    RoutePlan,
+    Slot,
+)
 
 UID = "6a4f9d0c-0000-0000-0000-000000000001"
 STABLE, CANDIDATE = "aaaaaaaaaa", "bbbbbbbbbb"
@@ -47,6 +55,14 @@ plans = st.builds(
     mirror=st.none() | st.builds(Mirror, _hashes, _modes, st.integers(1, 100)),
     header=st.none() | st.builds(HeaderRoute, _hashes, _modes),
     closed=st.booleans(),
+    off=st.none()
+    | st.builds(
+        Deactivation,
+        by=_words,
+        reason=_words,
+        decided_at=_times,
+        fallback=st.none() | st.builds(Backend, _names, st.integers(1, 65535)),
+    ),
     intent=st.none()
     | st.builds(
         RollbackIntent,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -50,9 +50,46 @@ def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, "# nothing yet\n") == OperatorConfig()
 
 
+def test_the_calendar_of_all_agents_may_have_dates_as_yaml_reads_them(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        """
+calendar:
+  windows:
+  - {name: office, timeZone: Europe/Berlin, days: [Mon, Tue], from: "09:00", to: "17:00"}
+  freezes:
+  - {name: year-end, timeZone: UTC, reason: stock, from: 2026-12-20, until: 2027-01-03T06:00:00}
+  - {name: days, timeZone: UTC, reason: holidays, dates: [2026-12-24]}
+""",
+    )
+    everybody = config.everybody()
+    shut = everybody.shut(datetime(2027, 1, 3, 5, 59, tzinfo=UTC))
+    assert shut is not None
+    assert shut.why == "frozen by year-end of the administrator (stock)"
+    assert everybody.opening(datetime(2027, 1, 3, 5, 59, tzinfo=UTC)).at == datetime(
+        2027, 1, 4, 8, 0, tzinfo=UTC
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (
+            "calendar: {windows: [{name: a, timeZone: Europe/Atlantis}]}",
+            "calendar: calendar.windows[0].timeZone: Europe/Atlantis is no time zone",
+        ),
+        (
+            "calendar: {windows: [{name: a, timeZone: UTC, from: 17:00}]}",
+            'calendar: from: write the time of day in quotes, such as "09:00"',
+        ),
+        (
+            "calendar: {freezes: [{name: a, timeZone: UTC}]}",
+            "calendar.freezes.0.reason: Field required",
+        ),
+        (
+            "calendar: {freezes: [{name: a, timeZone: UTC, reason: b, until: 2027-01-03}]}",
+            "calendar: calendar.freezes[0].from: with until it must be a date",
+        ),
         ("providers: {default: {}}", "providers.default.url: Field required"),
         ("prices: {namespace: a}", "prices.name: Field required"),
         ("providers: {default: {url: 'file:///etc/passwd'}}", "providers.default.url: URL scheme"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,15 @@ from phasegate.adapters.routers.gatewayapi import GatewayApiRouter
 from phasegate.adapters.routers.httproute import parse
 from phasegate.api.errors import NotFound
 from phasegate.control.ports import Cluster, Key, Kind
-from phasegate.rollout.route import RollbackIntent, RoutePlan, only, split, with_intent
+from phasegate.rollout.route import (
+    Backend,
+    Deactivation,
+    RollbackIntent,
+    RoutePlan,
+    only,
+    split,
+    with_intent,
+)
 
 from tests.adapters.agents import CANDIDATE, STABLE, agent
 from tests.control.fakes import START
@@ -179,6 +188,25 @@ async def test_a_route_that_cannot_be_read_any_more_is_corrected_if_it_names_the
         pair.server.edit(third)
         await pair.look(1.0)
         assert pair.live == CANARY
+
+
+async def test_a_deactivated_agent_is_shut_each_time_that_somebody_opens_it() -> None:
+    word = Deactivation("alice", "wrong answers", START, Backend("human-desk", 80))
+    pair = await Pair(replace(only(STABLE, None), off=word)).settled()
+
+    def bare(route: dict[str, Any]) -> None:
+        (main, _) = route["spec"]["rules"]
+        route["spec"]["rules"] = [{"backendRefs": main["backendRefs"][:1]}]
+
+    def beside(route: dict[str, Any]) -> None:
+        main, instead = route["spec"]["rules"]
+        main["matches"] = instead["matches"]
+
+    for change in (bare, beside):
+        for _ in range(FIGHT + 3):
+            pair.server.edit(change)
+            await pair.look(1.0)
+            assert pair.live == pair.plan
 
 
 async def test_a_rollback_is_written_at_once_in_the_midst_of_a_fight(pair: Pair) -> None:

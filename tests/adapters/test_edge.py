@@ -18,7 +18,8 @@ class Watched:
     def __init__(self) -> None:
         self.references = References()
         self.keys: list[Key] = []
-        self.edge = Edge(self.references, self.keys.append)
+        self.asked: list[Key] = []
+        self.edge = Edge(self.references, self.keys.append, self.asked.append)
 
     def see(
         self,
@@ -65,6 +66,17 @@ def test_an_action_concerns_the_agent_it_names() -> None:
     assert watched.see(kinds.ROLLOUT_ACTION, "a", spec={"agent": "support"}) == [SUPPORT]
     assert watched.see(kinds.ROLLOUT_ACTION, "b", spec={"agent": 5}) == []
     assert watched.see(kinds.ROLLOUT_ACTION, "c") == []
+    assert watched.asked == []
+
+
+def test_a_decision_that_takes_traffic_back_is_urgent_until_it_is_answered() -> None:
+    watched, spec = Watched(), {"agent": "support", "verb": "Rollback"}
+    assert watched.see(kinds.ROLLOUT_ACTION, "a", spec=spec) == []
+    assert watched.asked == [SUPPORT]
+    answered = {"outcome": "Accepted"}
+    assert watched.see(kinds.ROLLOUT_ACTION, "a", spec=spec, status=answered) == [SUPPORT]
+    assert watched.see(kinds.ROLLOUT_ACTION, "b", spec={**spec, "verb": "Pause"}) == [SUPPORT]
+    assert watched.asked == [SUPPORT]
 
 
 def test_policies_and_config_maps_concern_who_uses_them() -> None:

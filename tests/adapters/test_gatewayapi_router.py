@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ from phasegate.adapters.routers.gatewayapi import GatewayApiRouter
 from phasegate.adapters.routers.httproute import render
 from phasegate.api.errors import ClusterError, Conflict, InvalidSpec, NotFound, Refused
 from phasegate.control.ports import Cluster, Kind
-from phasegate.rollout.route import Mirror, only, split
+from phasegate.rollout.route import Deactivation, Mirror, only, split
 
 from tests.adapters.agents import CANDIDATE, STABLE, agent
 
@@ -41,6 +42,14 @@ class Routes:
         live = self.objects.get((kind.kind, name))
         if live is not None and live["metadata"]["uid"] == uid:
             del self.objects[(kind.kind, name)]
+
+    async def create(self, manifest: dict[str, Any]) -> Mapping[str, Any]:
+        self.calls.append(f"create {manifest['kind']}")
+        if manifest["kind"] in self.down:
+            raise NotFound("the server could not find the requested resource")
+        if (manifest["kind"], manifest["metadata"]["name"]) in self.objects:
+            raise Conflict("already exists")
+        return await self.apply(manifest)
 
     async def apply(self, manifest: dict[str, Any]) -> Mapping[str, Any]:
         self.calls.append(f"apply {manifest['kind']}")
@@ -308,3 +317,72 @@ async def test_a_spec_of_another_schema_without_a_route_is_told_by_its_field(
 ) -> None:
     with pytest.raises(InvalidSpec, match=r"spec\.traffic\.gatewayAPI"):
         await router(routes).write({**agent(), "spec": "text"}, CANARY)
+
+
+OFF = replace(
+    CANARY, off=Deactivation("alice", "wrong answers", datetime(2026, 11, 1, 12, tzinfo=UTC))
+)
+
+
+def instead(routes: Routes) -> dict[str, Any]:
+    """The rule that a deactivated agent's requests meet."""
+    name = agent()["metadata"]["name"]
+    found: dict[str, Any] = routes.objects[("HTTPRoute", name)]["spec"]["rules"][1]
+    return found
+
+
+async def test_envoy_gateway_refuses_in_words_and_keeps_to_it_while_nobody_answers(
+    routes: Routes,
+) -> None:
+    mine = router(routes)
+    await mine.observe(agent())
+    await mine.write(agent(), OFF)
+    assert instead(routes)["filters"][0]["type"] == "ExtensionRef"
+    refusal = routes.objects[("HTTPRouteFilter", "support-deactivated")]
+    assert refusal["spec"]["directResponse"]["statusCode"] == 503
+    restarted = router(routes)
+    routes.down |= {"HTTPRouteFilter", "gateways"}
+    assert (await restarted.observe(agent())).plan == OFF
+    before = writes(routes)
+    await restarted.write(agent(), OFF)
+    assert writes(routes) == before
+
+
+async def test_without_envoy_gateways_kinds_it_is_refused_all_the_same(routes: Routes) -> None:
+    routes.down.add("HTTPRouteFilter")
+    mine = router(routes)
+    await mine.observe(agent())
+    await mine.write(agent(), OFF)
+    assert {"filters", "backendRefs"} & instead(routes).keys() == set()
+    assert (await mine.observe(agent())).plan == OFF
+
+
+async def test_no_other_gateway_gets_a_filter_it_does_not_know(routes: Routes) -> None:
+    routes.objects[("GatewayClass", "envoy")]["spec"]["controllerName"] = "traefik.io/gateway"
+    mine = router(routes)
+    await mine.observe(agent())
+    await mine.write(agent(), OFF)
+    assert "filters" not in instead(routes)
+    assert "create HTTPRouteFilter" not in routes.calls
+
+
+async def test_a_refusal_that_is_somebody_elses_is_not_used(routes: Routes) -> None:
+    metadata = {"name": "support-deactivated", "uid": "u9"}
+    routes.objects[("HTTPRouteFilter", "support-deactivated")] = {"metadata": metadata}
+    mine = router(routes)
+    await mine.observe(agent())
+    await mine.write(agent(), OFF)
+    assert "filters" not in instead(routes)
+
+
+async def test_who_lets_users_in_again_is_corrected_every_time(routes: Routes) -> None:
+    mine, now = router(routes), render(agent(), CANARY)
+    await mine.observe(agent())
+    await mine.write(agent(), OFF)
+    before = writes(routes)
+    for _ in range(20):
+        routes.objects[("HTTPRoute", "support")]["spec"] = now["spec"]
+        await mine.observe(agent())
+        await mine.write(agent(), OFF)
+    assert (await mine.observe(agent())).plan == OFF
+    assert writes(routes) == before + 20

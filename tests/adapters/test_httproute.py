@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,7 +9,15 @@ from hypothesis import given
 from phasegate.adapters.routers import httproute
 from phasegate.api.errors import InvalidSpec
 from phasegate.control.parse import owner_of
-from phasegate.rollout.route import HeaderRoute, Mirror, RoutePlan, only, split
+from phasegate.rollout.route import (
+    Backend,
+    Deactivation,
+    HeaderRoute,
+    Mirror,
+    RoutePlan,
+    only,
+    split,
+)
 
 from tests.adapters.agents import CANDIDATE, STABLE, UID, agent, gateway_apis, names, plans
 
@@ -97,6 +106,36 @@ def test_a_closed_route_keeps_its_backends_and_matches_no_request() -> None:
     needed = {"type": "Exact", "name": "x-phasegate-closed", "value": UID}
     assert all(needed in match["headers"] for match in main["matches"])
     assert httproute.traffic_of(closed) is None
+
+
+def test_a_deactivated_agent_keeps_its_backends_and_gets_no_request() -> None:
+    word = Deactivation("alice", "wrong answers", datetime(2026, 11, 1, tzinfo=UTC))
+    for fallback in (None, Backend("human-desk", 80)):
+        plan = replace(CANARY, off=replace(word, fallback=fallback))
+        main, instead = rules(plan, matches=[{"path": {"value": "/v1"}}])
+        assert main["backendRefs"] == rules(CANARY)[0]["backendRefs"]
+        closed = {"type": "Exact", "name": "x-phasegate-closed", "value": UID}
+        assert [match["headers"] for match in main["matches"]] == [[closed]]
+        assert instead["matches"] == [{"path": {"type": "PathPrefix", "value": "/v1"}}]
+        assert [ref["name"] for ref in instead.get("backendRefs", ())] == (
+            ["human-desk"] if fallback else []
+        )
+        assert plan.percent(STABLE) == plan.percent(CANDIDATE) == 0
+
+
+def test_a_route_that_keeps_users_out_by_nobodys_word_is_not_readable() -> None:
+    word = Deactivation("alice", "wrong answers", datetime(2026, 11, 1, tzinfo=UTC))
+    route = httproute.render(agent(), replace(CANARY, off=word))
+    del route["metadata"]["annotations"]
+    assert httproute.parse(route) is None
+
+
+def test_a_route_that_lets_users_in_beside_who_answers_instead_is_not_readable() -> None:
+    word = Deactivation("alice", "wrong answers", datetime(2026, 11, 1, tzinfo=UTC))
+    route = httproute.render(agent(), replace(CANARY, off=word))
+    main, instead = route["spec"]["rules"]
+    main["matches"] = instead["matches"]
+    assert httproute.parse(route) is None
 
 
 def test_the_route_belongs_to_the_agent() -> None:

@@ -50,8 +50,12 @@ def test_no_field_takes_an_address_or_a_secret() -> None:
     """Where the operator asks is in its own configuration, which only an administrator writes."""
     word = r"(url|uri|address|endpoint|host|server|webhook|proxy|secret|token|password|header)s?$"
     suspects = {path for _, path, _ in SPECS if re.search(word, path, re.IGNORECASE)}
-    # What a request must carry to be the agent's: that comes from users and goes nowhere from us.
-    assert suspects == {"spec.traffic.gatewayAPI.matches[].headers"}
+    assert suspects == {
+        # What a request must carry to be the agent's: that comes from users and goes nowhere from us.
+        "spec.traffic.gatewayAPI.matches[].headers",
+        # Where people can read what a decision rests on: kept, and never asked.
+        "spec.evidence[].url",
+    }
 
 
 @pytest.mark.parametrize(
@@ -66,19 +70,20 @@ def test_a_reference_is_a_name_and_no_path(path: str) -> None:
             assert any("[a-z0-9]([-" in rule for rule in rules), (kind, at)
 
 
-def test_only_two_adapters_open_connections_to_where_they_are_told() -> None:
+def test_only_four_adapters_open_connections_to_where_they_are_told() -> None:
     """Credentials go where the administrator's files say; nothing else of the operator calls out."""
     clients = re.compile(
         r"\b(httpx\.(AsyncClient|Client|get|post|request|stream)|aiohttp\.ClientSession|"
         r"aiohttp\.TCPConnector|urllib\.request|http\.client|socket\.create_connection|"
-        r"asyncio\.open_connection|ApiClient\(|grpc|smtplib|PrometheusConnect)"
+        r"asyncio\.open_connection|ApiClient\(|grpc|(aio)?smtplib|PrometheusConnect)"
     )
     callers = {
         str(file.relative_to(SOURCES))
         for file in SOURCES.rglob("*.py")
         if clients.search(file.read_text())
     }
-    assert callers == {"adapters/access.py", "adapters/prometheus.py"}
+    channels = {"adapters/notifiers/http.py", "adapters/notifiers/email.py"}
+    assert callers == {"adapters/access.py", "adapters/prometheus.py"} | channels
 
 
 def test_nothing_is_evaluated_or_made_by_a_template_engine() -> None:

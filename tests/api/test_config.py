@@ -39,9 +39,10 @@ RBAC = documents("rbac")
 RULES = [(role, rule) for role in RBAC if role["kind"] in ROLES for rule in role["rules"]]
 
 
-@pytest.mark.parametrize("folder", ["rbac/base", "admission"])
+@pytest.mark.parametrize("folder", ["rbac/base", "rbac/people", "admission", "retention"])
 def test_a_kustomization_lists_every_file_of_its_folder(folder: str) -> None:
-    listed = yaml.safe_load((CONFIG / folder / "kustomization.yaml").read_text())["resources"]
+    resources = yaml.safe_load((CONFIG / folder / "kustomization.yaml").read_text())["resources"]
+    listed = [name for name in resources if name.endswith(".yaml")]
     files = {path.name for path in (CONFIG / folder).glob("*.yaml")} - {"kustomization.yaml"}
     assert set(listed) == files
     assert len(listed) == len(files)
@@ -103,6 +104,22 @@ def test_the_operator_cannot_make_or_delete_what_users_write() -> None:
     for role, rule in RULES:
         if role["metadata"]["name"] == "phasegate-operator" and users_kinds & {*rule["resources"]}:
             assert not {"create", "update", "delete", "deletecollection"} & set(rule["verbs"])
+
+
+def test_only_the_account_of_retention_may_delete_records_and_decisions() -> None:
+    def deleters(role: dict[str, Any]) -> set[str]:
+        kept = {"agentrollouts", "rolloutactions"}
+        return {
+            resource
+            for rule in role["rules"]
+            if {"delete", "deletecollection", "prune"} & {*rule["verbs"]}
+            for resource in kept & {*rule.get("resources", ())}
+        }
+
+    assert not any(deleters(role) for role in RBAC if role["kind"] in ROLES)
+    (role,) = [o for o in documents("retention") if o["kind"] in ROLES]
+    assert deleters(role) == {"agentrollouts", "rolloutactions"}
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"list", "delete", "prune"}
 
 
 def test_every_decision_has_its_verb_in_some_role() -> None:

@@ -33,6 +33,9 @@ def end_of(sim: Simulation) -> dict[str, Any]:
             for a in sim.cluster.all(kinds.ROLLOUT_ACTION)
         },
         "events": Counter((e["reason"], _words(e["note"])) for e in sim.cluster.all(EVENT)),
+        "told outside": Counter(
+            (note.news.reason, _words(note.news.message)) for note in sim.pager.told.values()
+        ),
     }
 
 
@@ -81,7 +84,11 @@ def _record(record: Mapping[str, Any]) -> object:
     status = record.get("status") or {}
     gates = [(g["decision"], g["fromPhase"], g["toPhase"]) for g in status.get("gates", ())]
     incident = (status.get("incident") or {}).get("trigger")
-    return record["spec"], status.get("phase"), gates, bool(status.get("endedAt")), incident
+    acts = [(a["verb"], a["by"], a["name"]) for a in status.get("actions", ())]
+    incidents = [(i["what"], i["phase"], i["trigger"]) for i in status.get("incidents", ())]
+    spec = {k: v for k, v in record["spec"].items() if k != "previous"}  # its hashes hang on time
+    ended = bool(status.get("endedAt"))
+    return spec, status.get("phase"), gates, acts, incidents, ended, incident
 
 
 def _names(sim: Simulation, kind: Kind) -> list[str]:

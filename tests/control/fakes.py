@@ -30,6 +30,7 @@ _PLURALS = {
     "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
     "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
     "HTTPRoute": "httproutes",
+    "HTTPRouteFilter": "httproutefilters",
     "Gateway": "gateways",
     "GatewayClass": "gatewayclasses",
     "Event": "events",
@@ -209,7 +210,9 @@ class FakeCluster:
     ) -> Manifest:
         self._called("patch", kind.plural, self.writes)
         live = self._find(kind, namespace, name)
-        assert isinstance(patch, Sequence)
+        if isinstance(patch, Mapping):
+            self._save((kind.plural, namespace, name), live, _merge(_copied(live), patch))
+            return _copied(self._find(kind, namespace, name))
         for operation in patch:
             *parents, last = operation["path"].strip("/").split("/")
             place = live

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
-from phasegate.adapters.kinds import EVENT, HTTP_ROUTE
+from phasegate.adapters.kinds import EVENT, HTTP_ROUTE, HTTP_ROUTE_FILTER
 from phasegate.api.errors import ClusterError, Conflict
 from phasegate.control import kinds
 from phasegate.control.ports import Kind, Manifest
@@ -204,7 +204,8 @@ class Remembered(FakeCluster):
 
 
 def _plural(manifest: Manifest) -> str:
-    known = (HTTP_ROUTE, EVENT, *(k for k in vars(kinds).values() if isinstance(k, Kind)))
+    own = (k for k in vars(kinds).values() if isinstance(k, Kind))
+    known = (HTTP_ROUTE, HTTP_ROUTE_FILTER, EVENT, *own)
     return next(kind.plural for kind in known if kind.kind == manifest["kind"])
 
 

@@ -14,16 +14,22 @@ from typing import Any
 
 import yaml
 from phasegate.adapters.kinds import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE
+from phasegate.adapters.notifiers.marks import EventMarks
 from phasegate.adapters.recorder import event
 from phasegate.adapters.routers.gatewayapi import GatewayApiRouter
 from phasegate.adapters.routers.httproute import parse
 from phasegate.api.errors import ClusterError
+from phasegate.api.rolloutaction import TAKES_BACK
 from phasegate.control import kinds
+from phasegate.control.notifying import Notifiers, Notifying
+from phasegate.control.outbox import Notification
 from phasegate.control.ports import Key, Manifest
 from phasegate.rollout.decision import Announcement
 from phasegate.rollout.labels import REVISION
+from phasegate.rollout.notifiers import Known
 from phasegate.rollout.observed import RouteSeen
 from phasegate.rollout.route import RoutePlan
+from phasegate.rollout.verifying import verify
 
 from tests.control.fakes import FakeRecorder, FakeRouter, VirtualClock
 from tests.control.simulated_cluster import Call, Remembered, SimulatedCluster
@@ -86,6 +92,24 @@ class Events(FakeRecorder):
             await self._cluster.create(event(agent, announcement, "sim", self._clock.now()))
 
 
+class Pager:
+    """A channel that outlives the operator, and knows what it has by its id."""
+
+    def __init__(self) -> None:
+        self.got: list[Notification] = []
+
+    async def send(self, note: Notification) -> None:
+        self.got.append(note)
+
+    async def close(self) -> None:
+        pass
+
+    @property
+    def told(self) -> dict[str, Notification]:
+        """What people see."""
+        return {note.id: note for note in self.got}
+
+
 class Simulation(World):
     """The world, an operator in it that may die, and what must hold at every write."""
 
@@ -96,6 +120,7 @@ class Simulation(World):
         self.reads = self.cluster
         self.remembered: Remembered | None = None
         self.recorder = Events(self.cluster, self.clock)
+        self.pager = Pager()
         self.gateway_reports = True
         self.unready: set[str] = set()
         """Revisions whose pods do not become ready."""
@@ -108,6 +133,12 @@ class Simulation(World):
         self.router = GatewayRouter(self.cluster, self.clock)
         for manifest in _surroundings():
             self.cluster.put(manifest)
+
+    def notifiers(self) -> Notifiers:
+        """The pager, with the marks of the real operator."""
+        known = Known({"pager": frozenset()}, ("pager",))
+        marks = EventMarks(self.cluster, "sim")
+        return Notifiers({"pager": Notifying(self.pager)}, known, marks, self.own)
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[World]:
@@ -191,6 +222,15 @@ class Simulation(World):
         """The operator's wall clock is wrong by so much from now on."""
         self.own.wrong_by = timedelta(seconds=seconds)
 
+    def altered(self) -> list[str]:
+        """What `phasegate verify` says of the records, of the agent and of people's decisions."""
+        objects = [
+            item
+            for kind in (kinds.AGENT_DEPLOYMENT, kinds.AGENT_ROLLOUT, kinds.ROLLOUT_ACTION)
+            for item in self.cluster.all(kind)
+        ]
+        return [f"{found.name}: {what}" for found in verify(objects) for what in found.altered]
+
     def act(self, name: str, verb: str, revision: str, **spec: Any) -> None:
         """A person decides."""
         self.cluster.put(
@@ -205,7 +245,10 @@ class Simulation(World):
                 },
             }
         )
-        self.queue.add(KEY)
+        if verb in TAKES_BACK:
+            self.reconciler.ask(KEY)
+        else:
+            self.queue.add(KEY)
 
     def _start_pods(self) -> None:
         self.cluster.collect_garbage()
@@ -281,5 +324,6 @@ def _surroundings() -> list[dict[str, Any]]:
         "metadata": {"name": "envoy"},
         "spec": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
     }
-    policies = yaml.safe_load_all((ADMISSION / "rolloutactions.yaml").read_text())
-    return [gateway, gateway_class, *(m for m in policies if m and "Validating" in m["kind"])]
+    files = (ADMISSION / name for name in ("rolloutactions.yaml", "authors.yaml"))
+    policies = [m for file in files for m in yaml.safe_load_all(file.read_text())]
+    return [gateway, gateway_class, *policies]

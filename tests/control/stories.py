@@ -22,6 +22,7 @@ PHASES: tuple[dict[str, Any], ...] = (
 SHORT = PHASES[2:]
 ACCURACY = {"name": "accuracy", "gate": {"above": "80%"}, "rollback": {"below": "70%"}}
 ERRORS = {"name": "error-rate", "gate": {"below": "20%"}, "rollback": {"above": "40%"}}
+FREEZE = {"name": "sale", "timeZone": "UTC", "reason": "everybody is here"}
 QUIET = 45
 """Seconds after which nothing of a story is still on its way: longer than a revision lingers."""
 
@@ -102,6 +103,22 @@ async def taken_back(sim: Simulation) -> None:
     await sim.until("safe", lambda: bool((sim.status.get("rollback") or {}).get("safeAt")))
 
 
+async def frozen_twice(sim: Simulation) -> None:
+    """A freeze before the start, and one before a step; each is taken away again."""
+    write(sim, "two", *SHORT, freezes=[FREEZE])
+    await sim.until("frozen", lambda: _says(sim, "is to begin"))
+    revision = await candidate(sim, *SHORT)
+    await running(sim, "Canary")
+    write(sim, "two", *SHORT, freezes=[FREEZE])
+    await sim.until("frozen again", lambda: _says(sim, "canary-20 passed"))
+    write(sim, "two", *SHORT)
+    await promoted(sim, revision)
+
+
+def _says(sim: Simulation, words: str) -> bool:
+    return f"{words}: frozen by" in (sim.status.get("message") or "")
+
+
 async def first_creation(sim: Simulation) -> None:
     write(sim)
     await sim.until("there", lambda: sim.agent_exists)
@@ -174,16 +191,46 @@ async def retry(sim: Simulation) -> None:
 
 async def people(sim: Simulation) -> None:
     """Paused, resumed, approved, and taken back by hand."""
-    asked = {**PHASES[3], "approval": "Required"}
-    mine = await candidate(sim, PHASES[2], asked)
+    two = {"count": 2, "groups": [{"group": "legal"}], "author": "MayNot"}
+    asked = {**PHASES[3], "approval": "Required", "approvals": two}
+    mine = await candidate(sim, PHASES[2], asked, author="carol")
     await running(sim, "Canary")
     sim.act("pause", "Pause", mine)
     await sim.until("held", lambda: "hold" in (sim.status.get("progress") or {}))
     sim.act("resume", "Resume", mine)
     await sim.until("resumed", lambda: "hold" not in (sim.status.get("progress") or {}))
-    sim.act("approve", "Approve", mine)
+    sim.act("self", "Approve", mine, actor="carol")
+    sim.act("approve", "Approve", mine, actor="alice")
+    sim.act("again", "Approve", mine, actor="alice")
+    await sim.until("half", lambda: "1 of 2" in sim.status.get("message", ""))
+    sim.act("promote", "Promote", mine, actor="bob", actorGroups=["legal"])
     await running(sim, "Full")
     sim.act("back", "Rollback", mine)
+    await taken_back(sim)
+
+
+async def switched_off(sim: Simulation) -> None:
+    """In the middle of a canary nobody is to meet the agent any more; then it is mended."""
+    mine = await candidate(sim, *SHORT)
+    await running(sim, "Canary")
+    sim.act("off", "KillSwitch", mine)
+    await sim.until("off", lambda: sim.status.get("phase") == "Deactivated")
+    await sim.run(10)
+    write(sim, "three", *SHORT)
+    await sim.run(10)
+    sim.act("on", "Resume", str(sim.status["stableRevision"]))
+    await sim.until("on", lambda: "deactivated" not in sim.status)
+    await promoted(sim, await candidate(sim, *SHORT, agent=prompt("three")))
+
+
+async def second_thoughts(sim: Simulation) -> None:
+    """A person takes back what has just become stable."""
+    stable = sim.status["stableRevision"]
+    mine = await candidate(sim, *SHORT, standby={"keepWarm": "1h"})
+    await promoted(sim, mine)
+    await sim.run(5)
+    sim.act("back", "Rollback", mine)
+    await sim.until("back", lambda: sim.status.get("stableRevision") == stable)
     await taken_back(sim)
 
 
@@ -206,6 +253,9 @@ TALES: Mapping[str, Tale] = MappingProxyType(
         "deletion in a canary": Tale(serving, deletion),
         "late rollback": Tale(serving, late_rollback),
         "retry": Tale(serving, retry),
+        "frozen twice": Tale(serving, frozen_twice),
         "people": Tale(serving, people),
+        "switched off": Tale(serving, switched_off),
+        "second thoughts": Tale(serving, second_thoughts),
     }
 )

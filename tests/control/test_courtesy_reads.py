@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from phasegate.api.errors import ClusterError, Fenced, Refused
 from phasegate.control import kinds
 
+from tests.control.people import act, enforce_identity
 from tests.control.world import KEY, World, agent, broken
 
 NEW = {"systemPrompt": "Be brief.", "sideEffects": "DryRun"}
 PROMPT = {"systemPromptFrom": {"configMapKeyRef": {"name": "p", "key": "text"}}}
-ADMISSION = Path(__file__).parents[2] / "config" / "admission" / "rolloutactions.yaml"
 METRIC = {"name": "error-rate", "rollback": {"above": "5%"}}
 REFERRED: dict[str, Any] = {
     "policyRef": {"name": "strict"},
@@ -60,19 +58,6 @@ async def canary(world: World) -> str:
     return candidate
 
 
-def enforce_identity(world: World) -> None:
-    for manifest in yaml.safe_load_all(ADMISSION.read_text()):
-        world.cluster.put(manifest)
-
-
-def act(world: World, verb: str, revision: str) -> None:
-    told = {"agent": KEY.name, "verb": verb, "revision": revision}
-    metadata = {"name": "a1", "namespace": KEY.namespace}
-    spec = {**told, "reason": "looks wrong", "actor": "alice"}
-    world.cluster.put({"kind": "RolloutAction", "metadata": metadata, "spec": spec})
-    world.queue.add(KEY)
-
-
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize(
     ("call", "error"),
@@ -110,7 +95,7 @@ async def test_users_leave_a_candidate_without_pods_whatever_else_cannot_be_read
 @pytest.mark.parametrize("call", sorted(set(READS) - {"list rolloutactions"}))
 async def test_a_persons_rollback_is_carried_out_whatever_else_cannot_be_read(call: str) -> None:
     world = World()
-    enforce_identity(world)
+    enforce_identity(world.cluster)
     async with world.operator():
         candidate = await canary(world)
         act(world, "Pause", "a" * 10)  # whether identity is enforced is known from now on
@@ -125,7 +110,7 @@ async def test_a_persons_rollback_is_carried_out_whatever_else_cannot_be_read(ca
 async def test_a_persons_act_waits_seconds_for_who_may_act_however_many_rollouts_run() -> None:
     world = World()
     world.rollouts = lambda: 1000  # type: ignore[method-assign]
-    enforce_identity(world)
+    enforce_identity(world.cluster)
     async with world.operator():
         candidate = await canary(world)
         world.cluster.broken["get validatingadmissionpolicies"] = broken()

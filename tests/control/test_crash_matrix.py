@@ -48,6 +48,7 @@ async def recorded(tale: Tale) -> tuple[dict[str, object], list[Call]]:
         sim.cluster.fate = fate
         await tale.go_on(sim)
         assert sim.wrong == []
+        assert sim.altered() == []
         return end_of(sim), writes
 
 
@@ -92,7 +93,7 @@ async def assert_ends_the_same(tale: Tale, chosen: Sequence[Point], end: dict[st
         except AssertionError as error:
             found.append(f"{point}: {str(error)[:600]}")
             continue
-        wrong = [*sim.wrong, *differences(end, end_of(sim))]
+        wrong = [*sim.wrong, *sim.altered(), *differences(end, end_of(sim))]
         found += [f"{point}: {words}" for words in wrong]
     assert not found, "\n".join(found)
 

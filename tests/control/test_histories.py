@@ -54,7 +54,12 @@ STEPS = st.one_of(
     st.tuples(st.just("replicas"), st.integers(1, 4)),
     st.tuples(
         st.just("act"),
-        st.sampled_from(("Approve", "Reject", "Pause", "Resume", "Rollback", "Retry")),
+        st.sampled_from(
+            (
+                *("Approve", "Promote", "Reject", "Pause", "Resume", "Rollback", "Retry"),
+                *("Acknowledge", "KillSwitch"),
+            )
+        ),
     ),
     st.tuples(st.just("errors"), st.sampled_from(("candidate", "stable", "none", "candidate"))),
     st.tuples(st.just("pods"), st.sampled_from(("candidate", "stable", "all are ready"))),
@@ -144,6 +149,8 @@ class Chronicle:
     def on_act(self, verb: str) -> None:
         self.acts += 1
         about = self.candidate or next(iter(self.sim.status.get("rejectedRevisions", ())), "0" * 10)
+        if verb == "KillSwitch" or "deactivated" in self.sim.status:
+            about = self.sim.status["stableRevision"]
         self.sim.act(f"act-{self.acts}", verb, about)
 
     def on_errors(self, who: str) -> None:
@@ -235,6 +242,9 @@ class Chronicle:
         self.on_watches("tell")
         self.on_clock(0)
         self.back_to_normal()
+        await self.sim.run(HEALED)
+        if "deactivated" in self.sim.status:
+            self.on_act("Resume")
         await self.sim.run(AT_REST)
 
     # --- what must hold --------------------------------------------------------------------------
@@ -245,6 +255,9 @@ class Chronicle:
         assert sim.wrong == []
         assert "bug" not in sim.results
         self.check_records()
+        off = sim.status.get("deactivated")
+        if off is not None and "resumed" not in off and sim.plan is not None:
+            assert sim.plan.off is not None, "users are with an agent that was switched off"
         assert {k: v for k in self.foreign for v in self.live(k)} == self.foreign
         stored = sim.object["spec"]
         assert all(stored[name] == value for name, value in self.spec.items())
@@ -256,7 +269,11 @@ class Chronicle:
                 assert item["metadata"]["annotations"]["example.com/note"] == "mine"
 
     def check_records(self) -> None:
-        """They only grow, in order, and go forward on nothing but a Pass; one attempt at a time."""
+        """They only grow, in order, and go forward on nothing but a Pass; one attempt at a time.
+
+        Whatever died between which writes, each chain is whole, and nothing is in it twice.
+        """
+        assert self.sim.altered() == []
         for record in self.sim.cluster.all(kinds.AGENT_ROLLOUT):
             name = record["metadata"]["name"]
             gates = (record.get("status") or {}).get("gates", [])

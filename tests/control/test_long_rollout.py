@@ -85,6 +85,8 @@ async def test_fourteen_days_of_a_rollout_leave_status_and_state_small() -> None
             assert sim.status["candidateRevision"] == mine
         first, last = seen[0], seen[-1]
         assert all(day["checkpoint"] <= MAX_CHECKPOINT for day in seen)
+        assert all(day["record"] <= 256 * 1024 for day in seen)
+        assert sim.altered() == []
         for name in first:
             assert last[name] <= 1.25 * first[name] + 64, (name, [day[name] for day in seen])
         judgement = sim.store.judgement(KEY)

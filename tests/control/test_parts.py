@@ -12,7 +12,7 @@ from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.base import Condition
 from phasegate.api.records import Notice
 from phasegate.api.verdicts import CheckSummary
-from phasegate.control.admission import REQUIRED, weakness
+from phasegate.control.admission import REQUIRED, RequiredPolicy, weakness
 from phasegate.control.calls import CallCounter
 from phasegate.control.children import contains
 from phasegate.control.parse import workloads_of
@@ -24,7 +24,7 @@ from phasegate.rollout.reasons import Reason
 from phasegate.rollout.telling import Change, change
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-ADMISSION = Path(__file__).parents[2] / "config" / "admission" / "rolloutactions.yaml"
+ADMISSION = Path(__file__).parents[2] / "config" / "admission"
 
 
 # --- calls ---------------------------------------------------------------------------------------
@@ -141,13 +141,26 @@ def test_looking_takes_half_of_the_time_at_most_and_less_often_as_the_fleet_grow
 # --- identity ------------------------------------------------------------------------------------
 
 
-def shipped() -> tuple[dict[str, Any], dict[str, Any]]:
-    policy, binding = yaml.safe_load_all(ADMISSION.read_text())
+def shipped(required: RequiredPolicy = REQUIRED[0]) -> tuple[dict[str, Any], dict[str, Any]]:
+    file = ADMISSION / f"{required.name.removeprefix('phasegate-')}.yaml"
+    policy, binding = yaml.safe_load_all(file.read_text())
     return policy, binding
 
 
-def test_the_policy_that_is_shipped_enforces_identity() -> None:
-    assert weakness(REQUIRED[0], *shipped()) is None
+@pytest.mark.parametrize("required", REQUIRED)
+def test_the_policies_that_are_shipped_enforce_identity(required: RequiredPolicy) -> None:
+    assert weakness(required, *shipped(required)) is None
+
+
+def test_a_policy_that_lets_anybody_be_the_author_is_noticed() -> None:
+    policy, binding = shipped(REQUIRED[1])
+    del policy["spec"]["validations"][-1]
+    assert "does not check" in (weakness(REQUIRED[1], policy, binding) or "")
+    policy, binding = shipped(REQUIRED[1])
+    policy["spec"]["matchConstraints"]["resourceRules"][0]["operations"] = ["CREATE"]
+    assert "does not look at every UPDATE of agentdeployments" in (
+        weakness(REQUIRED[1], policy, binding) or ""
+    )
 
 
 def weaken(policy: dict[str, Any], binding: dict[str, Any], how: str) -> None:
@@ -158,6 +171,7 @@ def weaken(policy: dict[str, Any], binding: dict[str, Any], how: str) -> None:
         "other policy": lambda: bound.update(policyName="another"),
         "some namespaces": lambda: bound.update(matchResources={"namespaceSelector": {"a": "b"}}),
         "a condition": lambda: spec.update(matchConditions=[{"name": "x", "expression": "false"}]),
+        "parameters": lambda: spec.update(paramKind={"apiVersion": "v1", "kind": "ConfigMap"}),
         "no actor check": lambda: spec["validations"].pop(0),
         "no groups check": lambda: spec["validations"].pop(1),
         "no verb check": lambda: spec["validations"].pop(2),
@@ -178,6 +192,7 @@ def weaken(policy: dict[str, Any], binding: dict[str, Any], how: str) -> None:
         "other policy",
         "some namespaces",
         "a condition",
+        "parameters",
         "no actor check",
         "no groups check",
         "no verb check",

@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from phasegate.adapters.zones import IanaZones
 from phasegate.api.errors import ClusterError, ProviderError
 from phasegate.control import kinds
+from phasegate.control.calendars import Calendars
 from phasegate.control.evidence_store import EvidenceStore
 from phasegate.control.execute import Executor
 from phasegate.control.foretelling import Foreteller
+from phasegate.control.notifying import Notifiers
 from phasegate.control.observe import Observer
 from phasegate.control.pace import Pace
 from phasegate.control.ports import Cluster, Key, MetricsProvider, RawSeries
@@ -21,6 +24,7 @@ from phasegate.control.queue import WorkQueue
 from phasegate.control.reconcile import Reconciler
 from phasegate.control.resync import resync
 from phasegate.control.sampler import Sampler
+from phasegate.rollout.calendar import Calendar
 from phasegate.rollout.labels import MODE, REVISION
 
 from tests.control.fakes import (
@@ -46,6 +50,7 @@ def agent(**spec: Any) -> dict[str, Any]:
         "agent": {"systemPrompt": "Be kind.", "sideEffects": "DryRun"},
         "template": {"spec": {"containers": [{"name": "agent", "image": "example.com/agent:1"}]}},
         "replicas": 2,
+        "approvals": {"author": "MayApprove"},
         "service": {"port": 8080},
         "traffic": {"gatewayAPI": {"parentRefs": [{"name": "lab"}]}},
         "strategy": {"phases": PHASES},
@@ -135,6 +140,8 @@ class World:
         self.clock = VirtualClock()
         self.own = OwnClock(self.clock)
         """The operator's clock."""
+        self.everybody = Calendar()
+        """The administrator's calendar."""
         self.workers = 1
         self.tick = 1.0
         """Seconds between two looks at the metrics at most."""
@@ -180,11 +187,20 @@ class World:
         self.store = EvidenceStore(self.own)
         providers = {"default": self.metrics}
         foreteller = Foreteller(providers, self.queue, self.own, self.store.confused)
+        calendars = Calendars(IanaZones(), self.everybody)
         self.observer = Observer(
-            self.reads, self.router, self.own, plans=foreteller, live=self.cluster
+            self.reads,
+            self.router,
+            self.own,
+            plans=foreteller,
+            calendars=calendars,
+            live=self.cluster,
         )
         pace = Pace(running=self.rollouts)
-        executor = Executor(self.cluster, self.router, self.recorder, self.own, pace=pace)
+        told = self.notifiers()
+        executor = Executor(
+            self.cluster, self.router, self.recorder, self.own, pace=pace, notifier=told
+        )
         self.results: list[str] = []
         self.passes: list[int] = []
         self.router.on_write = lambda: self.queue.add(KEY)  # the edge sees the route change
@@ -206,6 +222,7 @@ class World:
                 self.reconciler.work(urgent_only=True),
                 self.sampler.run(),
                 foreteller.run(),
+                *((told.run(),) if told is not None else ()),
                 resync(
                     self.queue,
                     self.own,
@@ -229,6 +246,10 @@ class World:
             for result in ended:
                 if isinstance(result, Exception):
                     raise result
+
+    def notifiers(self) -> Notifiers | None:
+        """What the operator tells people by."""
+        return None
 
     def rollouts(self) -> int:
         """Attempts that share passes and writes."""

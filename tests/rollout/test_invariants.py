@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from phasegate.api.agentdeployment import Budget
+from phasegate.api.calendar import Freeze
 from phasegate.engine.verdict import Verdict
+from phasegate.rollout.calendar import Calendar
 from phasegate.rollout.decide import decide
+from phasegate.rollout.giving import gives_more
+from phasegate.rollout.phases import position
+from phasegate.rollout.schedule import calendar_of
 
 from tests.rollout.world import PHASES as WORLD_PHASES
 from tests.rollout.world import World, judged, make_revision, make_spec
@@ -24,7 +29,12 @@ EVENTS = st.one_of(
     st.tuples(st.just("programmed"), st.booleans()),
     st.tuples(
         st.just("act"),
-        st.sampled_from(["Approve", "Reject", "Pause", "Resume", "Rollback", "Retry"]),
+        st.sampled_from(
+            [
+                *("Approve", "Promote", "Reject", "Pause", "Resume", "Rollback", "Retry"),
+                *("Acknowledge", "KillSwitch"),
+            ]
+        ),
     ),
     st.tuples(st.just("wait"), st.integers(1, 30)),
     st.tuples(st.just("wait"), st.just(12)),
@@ -32,6 +42,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("alert"), st.booleans()),
     st.tuples(st.just("warning"), st.booleans()),
     st.tuples(st.just("calls"), st.integers(0, 400)),
+    st.tuples(st.just("frozen"), st.booleans()),
 )
 PHASES = st.sampled_from(["Stable", "Dark", "Shadow", "Canary", "Full"])
 BUDGET = Budget(calls=200)
@@ -39,6 +50,8 @@ WITH_BUDGETS = tuple(
     phase.model_copy(update={"budget": None if phase.type == "Full" else BUDGET})
     for phase in WORLD_PHASES
 )
+FREEZE = Freeze(name="all", reason="stock-taking", time_zone="UTC")
+FROZEN = calendar_of([], [FREEZE], lambda name: UTC, "administrator", "calendar")
 HISTORIES = st.tuples(PHASES, st.lists(EVENTS, max_size=40))
 History = tuple[str, list[tuple[str, Any]]]
 
@@ -71,6 +84,8 @@ def happen(world: World, event: tuple[str, Any]) -> int | None:
             world.alerts = {"error-rate"} if value else set()
         case "warning":
             world.warning = "18% vs 12%" if value else ""
+        case "frozen":
+            world.calendar = FROZEN if value else Calendar()
         case "wait":
             world.now += timedelta(seconds=value)
     return int(value) if kind == "crash" else None
@@ -150,9 +165,12 @@ def test_the_machine_ends_once_the_world_is_quiet(history: History) -> None:
     world.unready.clear()
     world.programmed = True
     world.verdict, world.alerts, world.warning, world.calls = Verdict.PASS, set(), "", 100
+    world.calendar = Calendar()
     for _ in range(2):  # a pause, and a budget that was reached
         world.act("Resume")
         world.step()
+    if world.status.deactivated is not None:
+        world.act("Resume", world.status.stable_revision)
     world.run(120, timedelta(seconds=5))
     assert world.status.phase in ("Stable", "RolledBack")
     assert world.share(world.status.stable_revision or "") == 100
@@ -201,6 +219,27 @@ def test_nothing_is_copied_while_a_budget_is_used_up(history: History) -> None:
         elif world.route is not None and world.route.mirror is not None and world.verdict:
             granted = progress.granted.calls if progress.granted is not None else 0
             assert world.calls < granted + 200
+
+
+@settings(max_examples=300, deadline=None)
+@given(HISTORIES)
+def test_nothing_goes_forward_while_it_is_frozen(history: History) -> None:
+    world = begin(history[0])
+    for event in history[1]:
+        survive = happen(world, event)
+        before, route = world.status, world.route
+        world.step(survive)
+        world.now += timedelta(seconds=1)
+        if world.calendar is not FROZEN:
+            continue
+        was, now = before.progress, world.status.progress
+        assert world.status.rollouts == before.rollouts
+        assert now is None or (was is not None and position(now.phase) == position(was.phase))
+        if was is not None and world.status.last_gate != before.last_gate:
+            assert world.status.last_gate is not None
+            assert world.status.last_gate.decision in ("RolledBack", "Cancelled", "Superseded")
+        if was is not None and was.started_at is None and world.route is not None:
+            assert not gives_more(route, world.route, before.stable_revision)
 
 
 @settings(max_examples=200, deadline=None)

@@ -354,15 +354,18 @@ def test_pause_holds_and_a_rollback_works_all_the_same(stable: World) -> None:
     assert stable.status.rollback.by == "alice"
 
 
-def test_actions_are_refused_with_a_sentence(stable: World) -> None:
-    cases = {
-        stable.act("Approve"),
-        stable.act("Resume"),
-        stable.act("Rollback"),
-        stable.act("Retry"),
-    }
+def test_what_comes_too_late_expires_and_what_was_never_right_is_refused(stable: World) -> None:
+    verbs: tuple[Verb, ...] = ("Approve", "Resume", "Reject", "Retry")
+    late = {verb: stable.act(verb) for verb in verbs}
+    never = {verb: stable.act(verb, C.hash) for verb in verbs}
     stable.step()
-    assert {stable.outcomes[name] for name in cases} == {"Refused"}
+    assert {verb: stable.outcomes[name] for verb, name in late.items()} == {
+        "Approve": "Expired",
+        "Resume": "Expired",
+        "Reject": "Expired",
+        "Retry": "Refused",
+    }
+    assert {stable.outcomes[name] for name in never.values()} == {"Refused"}
     rolling_out(stable)
     other = stable.act("Rollback", C.hash)
     stable.step()
@@ -673,3 +676,20 @@ def test_a_glance_that_finds_nothing_to_take_back_says_nothing(stable: World) ->
     seen = replace(stable.observe(), partial=True, target=None, workloads=())
     decision = decide(seen, stable.now, stable.settings)
     assert decision == Decision(status=stable.status, requeue_at=stable.now)
+
+
+def test_a_superseded_candidate_keeps_its_slot_while_requests_to_it_end(stable: World) -> None:
+    """Also while the pods of the next one are starting: a slot that goes costs requests."""
+    rolling_out(stable)
+    stable.unready.add(C.hash)
+    stable.edit(C)
+    lost_at = stable.now
+    while stable.now - lost_at < stable.settings.linger:
+        stable.step()
+        assert stable.route is not None
+        assert {s.revision for s in stable.route.slots} == {A.hash, B.hash}
+        assert stable.share(A.hash) == 100
+        stable.now += timedelta(seconds=1)
+    stable.run(3)
+    assert stable.route is not None
+    assert {s.revision for s in stable.route.slots} == {A.hash}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from phasegate.api.agentdeployment import (
     Agent,
@@ -23,8 +24,10 @@ from phasegate.api.rolloutaction import RolloutActionSpec, RolloutActionStatus, 
 from phasegate.api.traffic import GatewayApi, ParentRef, Service, Traffic
 from phasegate.engine.verdict import CheckVerdict, Judgement, Verdict
 from phasegate.engine.verdict import Reason as Verdicts
+from phasegate.rollout.calendar import Calendar
+from phasegate.rollout.chain import Origin
 from phasegate.rollout.decide import decide
-from phasegate.rollout.decision import Announcement, Children, Decision
+from phasegate.rollout.decision import Announcement, Children, Decision, RolloutPlan
 from phasegate.rollout.labels import FINALIZER
 from phasegate.rollout.late import waits_for_labels
 from phasegate.rollout.observed import (
@@ -39,6 +42,7 @@ from phasegate.rollout.observed import (
     Workload,
 )
 from phasegate.rollout.reasons import Reason
+from phasegate.rollout.recording import merged
 from phasegate.rollout.route import Mode, RoutePlan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,6 +60,7 @@ def make_spec(
 ) -> AgentDeploymentSpec:
     """A valid spec with the given phases."""
     base = AgentDeploymentSpec(
+        exposure="Internal",  # whoever wrote a revision may approve it, if nothing else is said
         agent=Agent(side_effects="DryRun"),
         template={"spec": {"containers": [{"name": "agent", "image": "agent"}]}},
         replicas=replicas,
@@ -144,6 +149,8 @@ class World:
     programmed: bool = True
     workloads: dict[tuple[str, Mode], Workload] = field(default_factory=dict)
     records: dict[str, AgentRolloutStatus] = field(default_factory=dict)
+    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of the records, as they were created."""
     verdict: Verdict | None = Verdict.PASS
     alerts: set[str] = field(default_factory=set)
     """Metrics whose alert is breached."""
@@ -157,6 +164,7 @@ class World:
         default_factory=lambda: Capabilities(mirror=True, mirror_percent=True, source="test")
     )
     policy: PolicySeen = field(default_factory=lambda: PolicySeen(None))
+    calendar: Calendar = field(default_factory=Calendar)
     spec_problem: str | None = None
     identity_problem: str | None = None
     pods_start: bool = True
@@ -165,6 +173,8 @@ class World:
     """Pods of one workload that can be ready at most."""
     actions: list[ActionSeen] = field(default_factory=list)
     outcomes: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
+    """What each action was told."""
     said: list[Announcement] = field(default_factory=list)
     settings: Settings = field(default_factory=Settings)
     writes: int = 0
@@ -210,6 +220,7 @@ class World:
             judgement=judgement,
             late=late,
             measured=self.measured,
+            calendar=self.calendar,
             actions=tuple(self.actions),
             identity_problem=self.identity_problem,
         )
@@ -247,13 +258,14 @@ class World:
         self.target = target
         self.generation += 1
 
-    def act(self, verb: Verb, revision: str | None = None, actor: str = "alice") -> str:
+    def act(
+        self, verb: Verb, revision: str | None = None, actor: str = "alice", **more: object
+    ) -> str:
         """A person decides; the name of the action."""
         name = f"act-{len(self.actions) + len(self.outcomes)}"
         about = revision or self.status.candidate_revision or self.target.hash
-        spec = RolloutActionSpec(
-            agent="bot", verb=verb, revision=about, reason="because", actor=actor
-        )
+        told = {"agent": "bot", "verb": verb, "revision": about, "reason": "because"}
+        spec = RolloutActionSpec.model_validate({**told, "actor": actor, **more})
         self.actions.append(ActionSeen(name, f"uid-{name}", self.now, spec))
         return name
 
@@ -277,17 +289,36 @@ class World:
         if decision.children is not None:
             out.append(partial(self._children, decision.children))
         for plan in decision.rollouts:
-            out.append(partial(self.records.__setitem__, plan.name, plan.status))
+            out.append(partial(self._record, plan))
         for outcome in decision.outcomes:
             out.append(partial(self._outcome, outcome.name, outcome.status))
         out.append(partial(self.said.extend, decision.announcements))
         return out
+
+    def _record(self, plan: RolloutPlan) -> None:
+        spec = plan.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        origin = Origin("team", plan.name, self.specs.setdefault(plan.name, spec))
+        known = self.records.get(plan.name, AgentRolloutStatus())
+        self.records[plan.name] = merged(known, plan.status, origin)
+
+    def stored_records(self) -> list[dict[str, Any]]:
+        """The records as objects of the API server."""
+        return [
+            {
+                "kind": "AgentRollout",
+                "metadata": {"namespace": "team", "name": name},
+                "spec": self.specs[name],
+                "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+            }
+            for name, status in self.records.items()
+        ]
 
     def _set_finalizer(self, present: bool) -> None:
         self.finalizers = (FINALIZER,) if present else ()
 
     def _outcome(self, name: str, status: RolloutActionStatus) -> None:
         self.outcomes[name] = status.outcome or ""
+        self.answers[name] = status.message
         self.actions = [a for a in self.actions if a.name != name]
 
     def _children(self, children: Children) -> None:

@@ -6,35 +6,33 @@ URL.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     HttpUrl,
     StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
+from phasegate.adapters.notifiers.settings import AnnounceConfig, NotifierConfig
 from phasegate.adapters.routers.capabilities import Features
+from phasegate.adapters.section import Section as _Model
 from phasegate.adapters.unreadable import words
+from phasegate.adapters.zones import IanaZones
 from phasegate.api.base import Name, ObjectName
+from phasegate.api.calendar import Freeze, Window
 from phasegate.api.errors import ConfigError, InvalidSpec
 from phasegate.api.quantities import parse_duration
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
+from phasegate.rollout.calendar import Calendar
+from phasegate.rollout.retention import Retention
+from phasegate.rollout.schedule import calendar_of
 
 
 def _duration(value: Any) -> Any:
@@ -139,6 +137,56 @@ class PricesConfig(_Model):
     key: Annotated[str, StringConstraints(min_length=1, max_length=253)] = "prices.yaml"
 
 
+def _as_written(value: Any) -> Any:
+    """Dates as text: YAML reads them, and times of day without quotes as numbers."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="minutes")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, dict):
+        for key in ("from", "to"):
+            if isinstance(value.get(key), int):
+                raise ValueError(f'{key}: write the time of day in quotes, such as "09:00"')
+        return {key: _as_written(entry) for key, entry in value.items()}
+    return [_as_written(entry) for entry in value] if isinstance(value, list) else value
+
+
+class CalendarConfig(_Model):
+    """Windows and freezes of all agents; an agent's own count as well."""
+
+    windows: Annotated[tuple[Window, ...], Field(max_length=32)] = ()
+    freezes: Annotated[tuple[Freeze, ...], Field(max_length=64)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return _as_written(value)
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        problem = self.calendar().problem
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    def calendar(self) -> Calendar:
+        """The calendar that these make."""
+        return calendar_of(self.windows, self.freezes, IanaZones(), "administrator", "calendar")
+
+
+class RetentionConfig(_Model):
+    """What `phasegate prune` keeps of every agent: all that one of these says."""
+
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Records of the newest attempts."""
+    age: Duration = timedelta(days=90)
+    """Records of attempts that ended since, and what people decided since."""
+
+    def rule(self) -> Retention:
+        """The same, for who decides."""
+        return Retention(self.attempts, self.age)
+
+
 class OperatorConfig(_Model):
     """The whole file."""
 
@@ -146,6 +194,23 @@ class OperatorConfig(_Model):
     routers: tuple[RouterConfig, ...] = ()
     refresh: RefreshConfig = Field(default_factory=RefreshConfig)
     prices: PricesConfig | None = None
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
+    notifiers: Annotated[dict[Name, NotifierConfig], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
+    announce: AnnounceConfig = Field(default_factory=AnnounceConfig)
+    calendar: CalendarConfig = Field(default_factory=CalendarConfig)
+
+    @model_validator(mode="after")
+    def _announced_somewhere(self) -> Self:
+        for name in self.announce.default:
+            if name not in self.notifiers:
+                raise ValueError(f"announce.default names {name}, which is not in notifiers")
+        return self
+
+    def everybody(self) -> Calendar:
+        """The administrator's calendar, which counts for every agent."""
+        return self.calendar.calendar()
 
     def features(self) -> dict[str, Features]:
         """The administrator's word on gateways, by controllerName."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from phasegate.adapters.kinds import HTTP_ROUTE
 from phasegate.adapters.mirror import Scope
+from phasegate.api.rolloutaction import TAKES_BACK
 from phasegate.control import kinds
 from phasegate.control.ports import Key, Kind, Manifest
 from phasegate.rollout.labels import AGENT, MANAGED_BY, MANAGER
@@ -44,6 +45,13 @@ def _acted_on(action: Manifest) -> str:
     spec = action.get("spec")
     agent = spec.get("agent") if isinstance(spec, Mapping) else None
     return agent if isinstance(agent, str) else ""
+
+
+def _urgent(action: Manifest) -> bool:
+    """True for a decision that takes traffic back, and has no outcome yet."""
+    spec, status = action.get("spec"), action.get("status")
+    answered = isinstance(status, Mapping) and status.get("outcome")
+    return isinstance(spec, Mapping) and spec.get("verb") in TAKES_BACK and not answered
 
 
 class References:
@@ -84,17 +92,25 @@ class References:
 class Edge:
     """Turns what happens at the API server into keys.
 
-    `enqueue` gets the key of each agent that something happened to.
+    `enqueue` gets the key of each agent that something happened to; `ask` that of one whose traffic
+    a person wants to be taken back.
     """
 
-    def __init__(self, references: References, enqueue: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        references: References,
+        enqueue: Callable[[Key], None],
+        ask: Callable[[Key], None],
+    ) -> None:
         self._references = references
         self._enqueue = enqueue
+        self._ask = ask
 
     def happened(self, kind: Kind, manifest: Manifest) -> None:
         """An object was made, changed or deleted: enqueue whom it concerns."""
+        tell = self._ask if kind == kinds.ROLLOUT_ACTION and _urgent(manifest) else self._enqueue
         for key in self._concerned(kind, manifest):
-            self._enqueue(key)
+            tell(key)
 
     def _concerned(self, kind: Kind, manifest: Manifest) -> Iterator[Key]:
         metadata = manifest["metadata"]

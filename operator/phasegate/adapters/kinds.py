@@ -13,6 +13,10 @@ from phasegate.control.rights import OWN_ACCESS_REVIEW
 _GATEWAY_API: Final = "gateway.networking.k8s.io/v1"
 
 HTTP_ROUTE: Final = Kind(_GATEWAY_API, "HTTPRoute", "httproutes")
+HTTP_ROUTE_FILTER: Final = Kind(
+    "gateway.envoyproxy.io/v1alpha1", "HTTPRouteFilter", "httproutefilters"
+)
+"""Envoy Gateway's own."""
 GATEWAY: Final = Kind(_GATEWAY_API, "Gateway", "gateways")
 GATEWAY_CLASS: Final = Kind(_GATEWAY_API, "GatewayClass", "gatewayclasses")
 EVENT: Final = Kind("events.k8s.io/v1", "Event", "events")
@@ -31,6 +35,7 @@ WRITTEN: Final[tuple[Kind, ...]] = (
     kinds.DEPLOYMENT,
     kinds.CONTROLLER_REVISION,
     HTTP_ROUTE,
+    HTTP_ROUTE_FILTER,
     LEASE,
     EVENT,
     TOKEN_REVIEW,

@@ -79,12 +79,23 @@ class Telemetry:
             "Kubernetes Events that were not written",
             registry=self.registry,
         )
+        self._notifications = Counter(
+            "phasegate_notifications",
+            "Announcements for people's channels, by what became of them",
+            ["notifier", "result"],
+            registry=self.registry,
+        )
         self._leader = Gauge(
             "phasegate_leader", "1 while this process is the leader", registry=self.registry
         )
         self._clock = Gauge(
             "phasegate_api_server_clock_ahead_seconds",
             "By how much the API server's clock is ahead of this machine's, 0 within 3 s",
+            registry=self.registry,
+        )
+        self._identity = Gauge(
+            "phasegate_identity_enforced",
+            "1 while people's decisions are accepted, 0 while an admission policy is missing or weaker",
             registry=self.registry,
         )
         self._tasks = Gauge(
@@ -108,6 +119,15 @@ class Telemetry:
     def watch_leadership(self, leading: Callable[[], bool]) -> None:
         """Report `leading` whenever somebody asks."""
         self._leader.set_function(leading)
+
+    def watch_identity(self, enforced: Callable[[], bool | None]) -> None:
+        """Report `enforced` whenever somebody asks; not a number while that is not known."""
+
+        def value() -> float:
+            known = enforced()
+            return float("nan") if known is None else float(known)
+
+        self._identity.set_function(value)
 
     def watch_clock(self, ahead: Callable[[], float]) -> None:
         """Report by how many seconds the API server's clock is ahead."""
@@ -133,6 +153,10 @@ class Telemetry:
     def called(self, verb: str, code: str) -> None:
         """A call to the API server ended with `code`."""
         self._calls.labels(verb, code).inc()
+
+    def notified(self, notifier: str, result: str) -> None:
+        """An announcement for `notifier` came to an end (`phasegate.control.outbox.Result`)."""
+        self._notifications.labels(notifier, result).inc()
 
     def event_dropped(self) -> None:
         """A Kubernetes Event was not written."""

@@ -24,10 +24,14 @@ from phasegate.api.base import (
     StatusModel,
     lenient,
     list_map,
+    list_set,
 )
+from phasegate.api.calendar import Freezes, Windows
 from phasegate.api.cel import ordered_durations
+from phasegate.api.deactivation import Deactivated, Fallback
+from phasegate.api.people import Approval, Approvals, Override
 from phasegate.api.podtemplate import PodTemplate
-from phasegate.api.records import GateRecord, Notice, RollbackRecord, Told
+from phasegate.api.records import GateRecord, Notice, RecordHead, RollbackRecord, Told
 from phasegate.api.traffic import Service, Traffic
 from phasegate.api.verdicts import CheckSummary
 
@@ -151,6 +155,8 @@ class Phase(SpecModel):
     """Answered calls without which the phase is not over."""
     approval: Literal["Required", "NotRequired"] = "NotRequired"
     """Required: a human must approve before this phase begins."""
+    approvals: Approvals | None = None
+    """Who must; the agent's own approvals if left out."""
     budget: Budget | None = None
     """Reached, a mirror stops and the phase holds until a person extends it (verb Resume, or a
     larger budget here); it never ends a phase. A Canary's users stay where they are."""
@@ -176,6 +182,11 @@ class Phase(SpecModel):
             "a Full phase answers everybody, there is nothing to stop: remove budget, or watch "
             "spend-per-day in the policy",
             ".budget",
+        ),
+        Cel(
+            "!has(self.approvals) || has(self.approval) && self.approval == 'Required'",
+            "must be Required where the phase says who approves it: add it, or remove approvals",
+            ".approval",
         ),
         Cel(
             ordered_durations("self.minDuration", "self.maxDuration"),
@@ -249,6 +260,10 @@ class AgentDeploymentSpec(SpecModel):
     exposure: Literal["CustomerFacing", "Internal"] = "CustomerFacing"
     """Whom a bad revision would hurt; an agent without a policy is judged accordingly."""
     owner: Owner | None = None
+    author: Person | None = None
+    """Who wrote this revision: the user name of whoever applies it, or of the person a bot does it for."""
+    approvals: Approvals | None = None
+    """Who agrees to phases that need an approval and do not say themselves; one person if left out."""
     agent: Agent = Field(default_factory=Agent)
     template: PodTemplate
     """The agent's pods, as in a Deployment."""
@@ -259,7 +274,16 @@ class AgentDeploymentSpec(SpecModel):
     strategy: Strategy = Field(default_factory=lambda: Strategy(preset="Phased"))
     """How a new revision is brought in; preset Phased if left out."""
     policy_ref: PolicyRef | None = None
+    windows: Windows = ()
+    """A rollout starts and advances only inside one of them; at any time if there is none."""
+    freezes: Freezes = ()
+    """A rollout neither starts nor advances in them. Nothing here ever stops a rollback."""
     standby: Standby = Field(default_factory=Standby)
+    fallback: Fallback | None = None
+    """Who answers after a KillSwitch; if left out every request is refused then."""
+    notify: Annotated[tuple[Name, ...], Field(max_length=8), list_set()] = ()
+    """Notifiers that announcements go to, by their names in the operator's configuration; the
+    administrator's default ones if left out."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
         Cel(
@@ -311,7 +335,12 @@ class Progress(StatusModel):
     """When this phase was decided."""
     started_at: AwareDatetime | None = None
     """When its traffic was in place; durations and evidence count from here."""
-    approved_by: Person | None = None
+    author: Person | None = None
+    """Who wrote the revision, as the spec said when the attempt began."""
+    approvals: Annotated[tuple[Approval, ...], Field(max_length=32)] = ()
+    """Of the phase below, one a person."""
+    approved_by: ShortText | None = None
+    """Their names."""
     approved_phase: Name | None = None
     """The phase that the approval is for: it opens no other, nor this one with other users."""
     approved_type: PhaseType | None = None
@@ -323,6 +352,8 @@ class Progress(StatusModel):
     """What had been used up when a person last granted the phase's budget once more."""
     measured_since: AwareDatetime | None = None
     """When the budget last let the phase go on: the split is measured from here."""
+    past_calendar: Person | None = None
+    """Whose word began this phase although the calendar was shut: its traffic does not wait either."""
 
 
 class AgentDeploymentStatus(StatusModel):
@@ -347,6 +378,10 @@ class AgentDeploymentStatus(StatusModel):
     """On deletion: when the route was first seen to take no more requests."""
     current_rollout: Name | None = None
     rollouts: int = 0
+    record: RecordHead | None = None
+    """How far the record of the current attempt was seen written: nobody can cut its end unseen."""
+    record_before: RecordHead | None = None
+    """The same of the attempt before it; the current record's spec says so, too."""
     traffic: Annotated[tuple[TrafficShare, ...], Field(max_length=4)] = ()
     checks: Annotated[tuple[CheckSummary, ...], Field(max_length=64)] = ()
     progress: Progress | None = None
@@ -361,6 +396,10 @@ class AgentDeploymentStatus(StatusModel):
     """Actions whose effect is in this status: a crash before their outcome repeats nothing."""
     announced: Annotated[tuple[Told, ...], Field(max_length=16)] = ()
     """The newest Events of what this status says, in the same write: a crash loses none of them."""
+    overrides: Annotated[tuple[Override, ...], Field(max_length=8)] = ()
+    """What people go past, for this phase or for the start of an attempt."""
+    deactivated: Deactivated | None = None
+    """Set while no request reaches the agent, by a person's word."""
     next_decision_at: AwareDatetime | None = None
     replicas: int = 0
     ready_replicas: int = 0

@@ -15,9 +15,18 @@ from phasegate.api.base import (
     ShortText,
     SpecModel,
     StatusModel,
+    list_map,
 )
 from phasegate.api.cel import immutable
-from phasegate.api.records import GateRecord, Notice, RollbackRecord
+from phasegate.api.records import (
+    ActionRecord,
+    Fold,
+    GateRecord,
+    IncidentRecord,
+    Notice,
+    RecordHead,
+    RollbackRecord,
+)
 
 MAX_KEPT = 131_072
 """Characters of a policy, or of a price table, that are kept."""
@@ -26,7 +35,7 @@ RolloutPhase = Literal["Progressing", "Succeeded", "RolledBack", "Superseded", "
 
 
 class AgentRolloutSpec(SpecModel):
-    """What is tried: immutable."""
+    """What is tried: immutable. Every chain of the record starts from it: it has no defaults."""
 
     agent: Name
     number: Annotated[int, Field(ge=1)]
@@ -34,6 +43,10 @@ class AgentRolloutSpec(SpecModel):
     digest: Digest
     from_revision: Hash
     from_digest: Digest
+    chain: Literal["sha256-1"] | None = None
+    """How the entries of this record are chained; absent in records from before that."""
+    previous: RecordHead | None = None
+    """How far the record of the attempt before was written when this one began."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
         immutable("an attempt is a record; a new attempt is a new AgentRollout"),
@@ -58,15 +71,21 @@ class JudgedBy(StatusModel):
 
 
 class AgentRolloutStatus(StatusModel):
-    """What happened: append-only."""
+    """What happened: append-only. Each list is a chain; what is not a list follows from them."""
 
     phase: RolloutPhase = "Progressing"
     message: Message = ""
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
-    gates: Annotated[tuple[GateRecord, ...], Field(max_length=64)] = ()
+    gates: Annotated[tuple[GateRecord, ...], Field(max_length=128)] = ()
+    actions: Annotated[tuple[ActionRecord, ...], Field(max_length=128)] = ()
+    """Decisions of people that were accepted, overrides among them."""
+    incidents: Annotated[tuple[IncidentRecord, ...], Field(max_length=128)] = ()
     incident: RollbackRecord | None = None
-    notices: Annotated[tuple[Notice, ...], Field(max_length=64)] = ()
-    """Alerts and early warnings, the oldest first."""
+    """The newest of `incidents`, in one piece."""
+    notices: Annotated[tuple[Notice, ...], Field(max_length=128)] = ()
+    """Alerts and early warnings, the oldest first: that they began, and that they were over."""
+    folded: Annotated[tuple[Fold, ...], Field(max_length=4), list_map("list")] = ()
+    """What was too much to keep, a list each."""
     judged_by: JudgedBy | None = None
     evidence: EvidenceCheckpoint | None = None

@@ -145,6 +145,12 @@ class StatusModel(BaseModel):
     cel: ClassVar[tuple[Cel, ...]] = ()
 
 
+class KeptModel(StatusModel):
+    """Part of a record that is proven by a hash: fields of newer versions are kept, not dropped."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 def lenient(model: type[BaseModel]) -> BeforeValidator:
     """For a part of a spec that is kept in a status: fields of newer versions are left out.
 

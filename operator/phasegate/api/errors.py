@@ -10,6 +10,7 @@ PhasegateError
 │   └── Fenced         this process does not lead any more; nothing was sent
 ├── ProviderError      a metrics provider gave no usable answer: never a Pass, never a Fail
 │   └── TooMuchData    its answer is larger than the operator takes at once
+├── NotDelivered       a channel did not take a message, now or ever
 └── ConfigError        the operator's own configuration is wrong
 """
 
@@ -59,6 +60,18 @@ class ProviderError(PhasegateError):
 
 class TooMuchData(ProviderError):
     """An answer had more series or bytes than the operator takes at once: ask for less."""
+
+
+class NotDelivered(PhasegateError):
+    """A channel did not take a message. The words name no address: addresses may be secrets.
+
+    `for_good`: it never will; otherwise it may, `after` seconds from now if it says so.
+    """
+
+    def __init__(self, words: str, *, for_good: bool = False, after: float = 0.0) -> None:
+        super().__init__(words)
+        self.for_good = for_good
+        self.after = after
 
 
 class ConfigError(PhasegateError):

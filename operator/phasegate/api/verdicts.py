@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import AwareDatetime
 
-from phasegate.api.base import Message, ShortText, StatusModel
+from phasegate.api.base import KeptModel, Message, ShortText
 
 VerdictName = Literal["Pass", "Fail", "Inconclusive"]
 
 
-class CheckSummary(StatusModel):
+class CheckSummary(KeptModel):
     """One check's verdict with its numbers in one sentence; an API has no floats, only strings."""
 
     name: ShortText

@@ -13,9 +13,12 @@ from phasegate.api.errors import PhasegateError
 _COMMANDS = {
     "backtest": "A policy over history: what would have been decided, and when.",
     "crds": "Generate the CustomResourceDefinitions from the API models.",
+    "export": "An agent's records as one file.",
     "judge": "The decision engine over JSON lines: one verdict per scrape.",
     "operator": "Run the operator.",
     "plan": "How long each gate will take, and what it will catch, before anything starts.",
+    "prune": "Delete records and decisions that have been kept for long enough.",
+    "verify": "Whether stored records are what the operator wrote.",
 }
 
 

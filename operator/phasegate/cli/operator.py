@@ -156,7 +156,7 @@ class Operator:
         """Watch, stand by until this process leads, then lead until one part ends."""
         options = self.options
         setting = Setting(options.config, options.namespaces, options.workers, options.identity)
-        connections = Connections(self.cluster, self.urgent, self.streams)
+        connections = Connections(self.cluster, self.urgent, self.streams, elector)
         parts = Parts(setting, connections, self.telemetry, self.clock)
         try:
             async with asyncio.TaskGroup() as group:
@@ -226,7 +226,9 @@ def _first_cause(error: BaseException) -> BaseException:
     help="Default: as kubectl, or the pod's account.",
 )
 @click.option("--context", help="Context of the kubeconfig.")
-@click.option("--config", type=click.Path(path_type=Path), help="Providers and routers (YAML).")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Providers, routers, notifiers (YAML)."
+)
 @click.option("--namespace", "namespaces", multiple=True, help="Only these; all if left out.")
 @click.option("--workers", default=16, show_default=True, type=click.IntRange(1, 64))
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="Metrics and probes.")

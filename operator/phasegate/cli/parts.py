@@ -11,14 +11,19 @@ from typing import Any, Final
 from phasegate.adapters.cached import CachedCluster, Mirrors
 from phasegate.adapters.config import OperatorConfig
 from phasegate.adapters.edge import Edge, References, scopes
+from phasegate.adapters.notifiers import opening as notifiers
+from phasegate.adapters.notifiers.marks import EventMarks
 from phasegate.adapters.prometheus import PrometheusProvider
 from phasegate.adapters.recorder import EventRecorder
 from phasegate.adapters.routers.gatewayapi import GatewayApiRouter
 from phasegate.adapters.telemetry import Telemetry
 from phasegate.adapters.watching import Reflector, Source
+from phasegate.adapters.zones import IanaZones
 from phasegate.control import kinds
+from phasegate.control.calendars import Calendars
 from phasegate.control.evidence_store import EvidenceStore
 from phasegate.control.execute import Executor
+from phasegate.control.fence import Fence
 from phasegate.control.foretelling import Foreteller
 from phasegate.control.observe import Observer
 from phasegate.control.pace import Pace
@@ -29,7 +34,7 @@ from phasegate.control.reconcile import Reconciler
 from phasegate.control.resync import resync
 from phasegate.control.sampler import Sampler
 from phasegate.control.standby import Standby
-from phasegate.engine.verdict import Verdict
+from phasegate.rollout.observed import Settings
 
 URGENT_WORKERS: Final = 4
 """Workers that take rollbacks only; the others take those first as well."""
@@ -48,6 +53,8 @@ class Connections:
     cluster: Cluster
     urgent: Cluster
     streams: Source
+    fence: Fence | None = None
+    """Asked before anything is told outside of the cluster."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,6 @@ class Parts:
         mirrors = Mirrors(scopes(setting.namespaces), clock.monotonic)
         self._cluster = cluster = CachedCluster(live, mirrors)
         references = References()
-        self._reflectors = self._watches(connections.streams, mirrors, references)
         self._evidence = evidence = EvidenceStore(clock)
         asking = CachedCluster(live, mirrors, remember=False)
         router = GatewayApiRouter(
@@ -92,6 +98,15 @@ class Parts:
             on_announced=telemetry.announced,
             on_dropped=telemetry.event_dropped,
         )
+        known = notifiers.known(config.notifiers, config.announce)
+        self._notifiers = notifiers.open_notifiers(
+            config.notifiers,
+            known,
+            EventMarks(live, setting.identity),
+            clock,
+            fence=connections.fence,
+            on_result=telemetry.notified,
+        )
         self._providers = {
             name: PrometheusProvider.connect(name, provider)
             for name, provider in config.providers.items()
@@ -99,8 +114,16 @@ class Parts:
         self._foreteller = Foreteller(self._providers, self._queue, clock, evidence.confused)
         prices = _prices(config, cluster, clock)
         self._observer = Observer(
-            cluster, router, clock, references, prices, self._foreteller, live=asking
+            cluster,
+            router,
+            clock,
+            references,
+            prices,
+            self._foreteller,
+            Calendars(IanaZones(), config.everybody()),
+            live=asking,
         )
+        telemetry.watch_identity(lambda: self._observer.identity.enforced)
         pace = Pace(
             config.refresh.rollout.total_seconds(),
             config.refresh.resync.total_seconds(),
@@ -112,6 +135,7 @@ class Parts:
             self._recorder,
             clock,
             pace=pace,
+            notifier=self._notifiers,
             on_taken_back=telemetry.safe,
         )
         self._reconciler = Reconciler(
@@ -122,7 +146,9 @@ class Parts:
             clock,
             pace,
             telemetry.reconciled,
+            Settings(notifiers=known),
         )
+        self._reflectors = self._watches(connections.streams, mirrors, references)
         pending = self._reconciler.pending
         telemetry.watch_rollbacks(lambda: len(pending), pending.oldest)
         self._sampler = Sampler(
@@ -135,7 +161,8 @@ class Parts:
         )
 
     def _watches(self, source: Source, mirrors: Mirrors, references: References) -> list[Reflector]:
-        edge, lists = Edge(references, self._queue.add), asyncio.Semaphore(LISTS)
+        lists = asyncio.Semaphore(LISTS)
+        edge = Edge(references, self._queue.add, self._reconciler.ask)
         return [
             Reflector(source, mirror, edge.happened, self._clock, random.random, lists=lists)
             for mirror in mirrors.all
@@ -175,13 +202,13 @@ class Parts:
     def lead(self) -> Sequence[Part]:
         """What only the leader does, beginning with a look at everything, what is bad first."""
         for key in self._keys():
-            judgement = self._evidence.judgement(key)
-            bad = judgement is not None and judgement.verdict == Verdict.FAIL
-            self._queue.add(key, urgent=bad)
+            self._queue.add(key, urgent=self._reconciler.urgent(key))
         return [
             self._sampler.run(),
+            self._observer.identity.watch(),
             self._foreteller.run(),
             self._recorder.run(),
+            self._notifiers.run(),
             resync(
                 self._queue,
                 self._clock,
@@ -195,9 +222,10 @@ class Parts:
         ]
 
     async def close(self) -> None:
-        """Close the connections to the providers."""
+        """Close the connections to the providers and the channels."""
         for provider in self._providers.values():
             await provider.close()
+        await self._notifiers.close()
 
     def _keys(self) -> set[Key]:
         return self._cluster.keys(kinds.AGENT_DEPLOYMENT, self._setting.namespaces or (None,))

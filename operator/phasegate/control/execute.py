@@ -17,11 +17,13 @@ from phasegate.api.errors import ClusterError, Conflict, NotFound, Refused
 from phasegate.api.records import Told
 from phasegate.control import kinds
 from phasegate.control.children import ChildrenKeeper, attempt
+from phasegate.control.notifying import Silent
 from phasegate.control.observe import Sight
 from phasegate.control.pace import Pace
-from phasegate.control.ports import Clock, Cluster, Key, Recorder, Router
+from phasegate.control.ports import Clock, Cluster, Key, Notifier, Recorder, Router
 from phasegate.control.records import Written, record_seen
 from phasegate.rollout import manifests
+from phasegate.rollout.chain import Origin
 from phasegate.rollout.decision import Announcement, Decision, RolloutPlan
 from phasegate.rollout.labels import FINALIZER
 from phasegate.rollout.recording import bounded, merged
@@ -68,12 +70,14 @@ class Executor:
         clock: Clock,
         *,
         pace: Pace,
+        notifier: Notifier | None = None,
         on_taken_back: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`on_taken_back` is told, once a rollback's route is written, the seconds since its decision."""
         self._cluster = cluster
         self._router = router
         self._recorder = recorder
+        self._notifier = notifier or Silent()
         self._clock = clock
         self._pace = pace
         self._on_taken_back = on_taken_back
@@ -134,9 +138,11 @@ class Executor:
         now, known = self._clock.now(), self._told.get(key, frozenset())
         kept = decision.status.announced
         fresh = [told for told in kept if told not in known and now - told.at < LATELY]
-        news = [Announcement(told.type, told.reason, told.message) for told in fresh]
+        news = {Announcement.of(told): told.at for told in fresh}
         for announcement in dict.fromkeys((*news, *decision.announcements)):
             await self._recorder.announce(sight.agent, announcement)
+            at, again = news.get(announcement, now), announcement not in decision.announcements
+            self._notifier.notify(sight.agent, announcement, at, again=again)
         self._told[key] = frozenset(kept)
 
     def _owes_words(self, key: Key) -> bool:
@@ -223,16 +229,18 @@ class Executor:
         checkpoint: EvidenceCheckpoint | None,
         outcome: Outcome,
     ) -> None:
-        planned = {plan.name for plan in decision.rollouts}
+        planned, before = {plan.name for plan in decision.rollouts}, len(outcome.errors)
         for plan in decision.rollouts:
             due = checkpoint if plan.name == sight.observed.status.current_rollout else None
             await attempt(outcome.errors, self._rollout(key, sight, plan, due))
         current = sight.observed.status.current_rollout
         if checkpoint is not None and current is not None and current not in planned:
-            known = _seen_record(sight)
+            known = sight.record
             if known is not None:
                 updated = known.status.model_copy(update={"evidence": checkpoint})
                 await attempt(outcome.errors, self._write_rollout(key, current, known, updated))
+        if any(not isinstance(error, Refused) for error in outcome.errors[before:]):
+            return  # an answer is given once the record has what was answered
         for action in decision.outcomes:
             written = self._cluster.patch_status(
                 kinds.ROLLOUT_ACTION, key.namespace, action.name, dump(action.status), None
@@ -249,7 +257,9 @@ class Executor:
 
         async def write(known: Written) -> None:
             evidence = None if plan.over else checkpoint or known.status.evidence
-            status = merged(known.status, plan.status).model_copy(update={"evidence": evidence})
+            origin = Origin(key.namespace, plan.name, known.spec)
+            status = merged(known.status, plan.status, origin)
+            status = status.model_copy(update={"evidence": evidence})
             await self._write_rollout(key, plan.name, known, status)
 
         known = await self._known_rollout(key, sight, plan)
@@ -263,7 +273,7 @@ class Executor:
 
     async def _known_rollout(self, key: Key, sight: Sight, plan: RolloutPlan) -> Written | None:
         if plan.name == sight.observed.status.current_rollout:
-            return _seen_record(sight)
+            return sight.record
         try:
             return await self._written_before(key, sight, plan)
         except NotFound:
@@ -307,12 +317,6 @@ class Executor:
         ]
         written = self._cluster.patch(kinds.AGENT_DEPLOYMENT, key.namespace, key.name, patch)
         await attempt(outcome.errors, written)
-
-
-def _seen_record(sight: Sight) -> Written | None:
-    """The current attempt's record, if it was read."""
-    status = sight.observed.rollout
-    return Written(status, sight.record_version) if status is not None else None
 
 
 def dump(status: StatusModel) -> dict[str, Any]:

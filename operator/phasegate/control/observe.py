@@ -15,6 +15,8 @@ from phasegate.api.base import Meta
 from phasegate.api.errors import ClusterError, InvalidSpec, NotFound, Refused
 from phasegate.control import kinds
 from phasegate.control.admission import UNKNOWN, IdentityCheck
+from phasegate.control.calendars import Calendars
+from phasegate.control.fallbacks import Fallbacks, fallback_matters
 from phasegate.control.parse import (
     actions_of,
     agent_status,
@@ -35,8 +37,10 @@ from phasegate.control.reads import (
     rollout_of,
     taken,
 )
-from phasegate.control.records import history_matters, records_of
+from phasegate.control.records import Written, history_matters, records_of
+from phasegate.control.urgency import said
 from phasegate.rollout import manifests, revision
+from phasegate.rollout.calendar import Calendar
 from phasegate.rollout.keeping import in_force
 from phasegate.rollout.labels import REVISION
 from phasegate.rollout.observed import Observed, PolicySeen, RecordSeen, Revision
@@ -48,7 +52,7 @@ FAILURE_LASTS = 5.0
 """Seconds after which a dry run that nobody answered is tried again."""
 
 
-_Parsed = tuple[AgentDeploymentSpec | None, str | None]
+_Parsed = tuple[AgentDeploymentSpec | None, str | None, Calendar]
 
 
 class Plans(Protocol):
@@ -75,8 +79,10 @@ class Sight:
     agent: Manifest
     observed: Observed
     children: LiveChildren
-    record_version: str | None = None
-    """resourceVersion of the current attempt's record, as it was read."""
+    record: Written | None = None
+    """The current attempt's record, as it was read."""
+    heard: bool = False
+    """What people decided was read, and whether it counts is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class _Target:
 class Observer:
     """Reads everything that one reconcile needs from the cluster. What is judged is added later."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what it looks at, most of it optional)
         self,
         cluster: Cluster,
         router: Router,
@@ -107,6 +113,7 @@ class Observer:
         references: References | None = None,
         prices: PriceBook | None = None,
         plans: Plans | None = None,
+        calendars: Calendars | None = None,
         *,
         live: Cluster | None = None,
     ) -> None:
@@ -118,7 +125,9 @@ class Observer:
         self._references = references
         self._policies = Policies(prices)
         self._plans = plans
-        self._identity = IdentityCheck(cluster, clock)
+        self._calendars = calendars or Calendars()
+        self.identity = IdentityCheck(cluster, clock)
+        self._fallbacks = Fallbacks(cluster)
         self._trials: dict[Key, tuple[str, _Trial]] = {}
         self._specs: dict[Key, tuple[tuple[str, int], _Parsed]] = {}
 
@@ -126,7 +135,7 @@ class Observer:
         """The agent is gone."""
         self._trials.pop(key, None)
         self._specs.pop(key, None)
-        for part in (self._references, self._plans, self._policies):
+        for part in (self._references, self._plans, self._policies, self._fallbacks):
             if part is not None:
                 part.forget(key)
 
@@ -138,7 +147,7 @@ class Observer:
         cluster = self._live if live else self._cluster
         agent = await _agent(cluster, key)
         meta, status = meta_of(agent), agent_status(agent)
-        spec, spec_problem = self._spec(key, meta, agent)
+        spec, spec_problem, calendar = self._spec(key, meta, agent)
         self._refer(key, spec)
         reads = Reads(at_stake=_at_stake(meta, status))
         children, route, record, policy, config_maps, actions = await asyncio.gather(
@@ -153,15 +162,15 @@ class Observer:
             reads.courtesy(
                 "a ConfigMap of the spec", lambda: config_maps_of(cluster, key, spec), None
             ),
-            reads.courtesy("RolloutActions", lambda: actions_about(cluster, key), ()),
+            reads.courtesy("RolloutActions", lambda: actions_about(cluster, key), None),
         )
         rollout = record.status if record is not None else None
         policy = in_force(policy, rollout)
         stored = _revisions(children.revisions)
         target = _Target(None) if config_maps is None else _target(spec, config_maps, stored)
-        pending = actions_of(actions, key.name)
+        pending = actions_of(actions or (), key.name)
         stable_service = _stable_service(children.services, key.name)
-        pods, records, refused, name_taken, identity = await asyncio.gather(
+        pods, records, refused, name_taken, identity, fallback = await asyncio.gather(
             pods_of(cluster, key, children),
             _records(cluster, key, meta, status, target.revision, reads),
             reads.courtesy(
@@ -172,14 +181,19 @@ class Observer:
             reads.courtesy("the Service of the agent's name", lambda: taken(cluster, key), None)
             if stable_service is None
             else _nothing(),
-            self._identity.problem() if pending else _nothing(),
+            self.identity.problem() if pending else _nothing(),
+            self._fallbacks.look(key, spec, reads)
+            if fallback_matters(status, target.revision, pending)
+            else _nothing(),
         )
+        heard = actions is not None and identity is not UNKNOWN
         if identity is UNKNOWN:
             pending, identity = (), None  # they wait; traffic does not
             reads.problem = reads.problem or UNKNOWN
         problems = (
             (spec_problem, Reason.INVALID_SPEC),
             (target.problem, target.reason),
+            (calendar.problem, Reason.INVALID_SPEC),
             (name_taken, Reason.INVALID_SPEC),
             (refused, Reason.TEMPLATE_REFUSED),
         )
@@ -198,40 +212,56 @@ class Observer:
             route=route,
             rollout=rollout,
             records=records,
+            calendar=calendar,
             actions=pending,
-            identity_problem=identity,
+            fallback_problem=fallback,
+            identity_problem=identity or self.identity.known_problem,
             partial=reads.partial,
             unread=reads.problem,
         )
         if self._plans is not None:
             self._plans.wish(key, observed)
             observed = replace(observed, plan=self._plans.plan(key, status.current_rollout))
-        return Sight(agent, observed, children, record.version if record is not None else None)
+        return Sight(agent, observed, children, record, heard)
 
-    async def glance(self, key: Key) -> Sight:
+    async def glance(self, key: Key, *, people: bool = False) -> Sight:
         """The least that taking traffic back needs: the agent and its route.
 
-        Nothing else is read, so nothing else that is slow or broken stands before the route.
+        `people`: and what they decided that takes it back, if that counts. Nothing else is read, so
+        nothing else that is slow or broken stands before the route.
         """
         agent = await _agent(self._cluster, key)
         meta = meta_of(agent)
-        spec, _ = self._spec(key, meta, agent)
+        spec, _, _ = self._spec(key, meta, agent)
+        route, heard = await asyncio.gather(
+            self._router.observe(agent),
+            said(self._cluster, self.identity, key) if people else _nothing(),
+        )
+        actions, identity = heard or ((), None)
+        status = agent_status(agent)
+        fallback = None
+        if fallback_matters(status, None, actions):
+            fallback = await self._fallbacks.glance(key, spec)
         observed = Observed(
             meta=meta,
             spec=spec,
             spec_problem=None,
             spec_reason=Reason.INVALID_SPEC,
-            status=agent_status(agent),
+            status=status,
             target=None,
             revisions={},
             stable_service=None,
             policy=PolicySeen(None),
             workloads=(),
-            route=await self._router.observe(agent),
+            route=route,
             rollout=None,
+            actions=actions,
+            fallback_problem=fallback,
+            identity_problem=identity or self.identity.known_problem,
             partial=True,
+            pods_seen=False,
         )
-        return Sight(agent, observed, LiveChildren((), (), (), ()))
+        return Sight(agent, observed, LiveChildren((), (), (), ()), heard=heard is not None)
 
     def _refer(self, key: Key, spec: AgentDeploymentSpec | None) -> None:
         """Before they are read: a change that comes while they are read is news then."""
@@ -244,7 +274,8 @@ class Observer:
         """Parsed once: while it is the same, its generation is."""
         known = self._specs.get(key)
         if known is None or known[0] != (meta.uid, meta.generation):
-            known = (meta.uid, meta.generation), spec_of(agent)
+            spec, problem = spec_of(agent)
+            known = (meta.uid, meta.generation), (spec, problem, self._calendars.of(spec))
             self._specs[key] = known
         return known[1]
 

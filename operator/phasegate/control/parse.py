@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from phasegate.api.agentdeployment import AgentDeploymentSpec, AgentDeploymentStatus
 from phasegate.api.base import Meta
-from phasegate.api.rolloutaction import RolloutActionSpec
+from phasegate.api.rolloutaction import TAKES_BACK, RolloutActionSpec
 from phasegate.control.ports import Manifest
 from phasegate.rollout.labels import MODE, REVISION
 from phasegate.rollout.observed import ActionSeen, Workload
@@ -147,7 +147,12 @@ def actions_of(manifests: Iterable[Manifest], agent: str) -> tuple[ActionSeen, .
             metadata = manifest["metadata"]
             created = datetime.fromisoformat(metadata["creationTimestamp"])
             found.append(ActionSeen(metadata["name"], metadata["uid"], created, spec))
-    return tuple(sorted(found, key=lambda action: (action.created, action.name)))
+    return tuple(sorted(found, key=_turn))
+
+
+def _turn(action: ActionSeen) -> tuple[datetime, bool, str]:
+    """Of the same second, for no clock tells more, what takes traffic back has the last word."""
+    return action.created, action.spec.verb in TAKES_BACK, action.name
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -144,6 +144,15 @@ class Recorder(Protocol):
         """Best effort: never raises, never delays a decision."""
 
 
+class Notifier(Protocol):
+    """Where transitions are told outside of the cluster (chat, pager, mail)."""
+
+    def notify(
+        self, agent: Manifest, announcement: Announcement, at: datetime, *, again: bool
+    ) -> None:
+        """Never raises, never waits. `again`: a process before this one may have told it."""
+
+
 class References(Protocol):
     """Which agents use which policy and ConfigMaps, so that a change of those reaches them."""
 

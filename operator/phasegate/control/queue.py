@@ -135,6 +135,8 @@ class WorkQueue(Generic[K]):
         """`key` is gone: nothing is due for it any more."""
         self._failures.pop(key, None)
         self._due.pop(key, None)
+        for lane in self._lanes.values():
+            lane.discard(key)
 
     async def get(self, *, urgent_only: bool = False) -> K:
         """The next key; the caller owns it until `done`."""

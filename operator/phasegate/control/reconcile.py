@@ -29,6 +29,8 @@ SHORTEST = 0.02
 """Seconds between two passes that only a plan led to: no plan may become a busy loop."""
 BRIEFLY = 0.1
 """Seconds that what is to be told of a rollback waits for the routes of others, and then again."""
+ASKED_AGAIN = 1.0
+"""Seconds until a person's word that nobody could read, or trust, is looked at again."""
 
 OnPass = Callable[[str, float], None]
 """Told of every pass: its result (``ok``, ``retry``, ``route-failed``, ``preempted``, ``gone``, ``bug``), seconds."""
@@ -64,7 +66,7 @@ class Evidence(Protocol):
 class Reconciler:
     """Runs passes and keeps the queue informed. Never raises on what a user or the cluster does."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 (the parts of a pass)
         self,
         observer: Observer,
         executor: Executor,
@@ -73,6 +75,7 @@ class Reconciler:
         clock: Clock,
         pace: Pace,
         on_pass: OnPass = lambda result, seconds: None,
+        settings: Settings | None = None,
     ) -> None:
         self._observer = observer
         self._executor = executor
@@ -81,14 +84,34 @@ class Reconciler:
         self._clock = clock
         self._pace = pace
         self._on_pass = on_pass
+        self._settings = settings or Settings()
         self._known: set[Key] = set()
         self._surge = Surge(clock)
-        self._untold: set[Key] = set()
+        self._untold: dict[Key, int] = {}
+        """Whose traffic is safe and nobody is told so yet; how often people had asked by then."""
+        self._people: dict[Key, int] = {}
         self.pending = PendingRollbacks(clock)
 
     def known(self) -> frozenset[Key]:
         """Every agent that was seen and, as far as is known, still exists."""
         return frozenset(self._known)
+
+    def ask(self, key: Key) -> None:
+        """A person wants the traffic of `key` taken back: as urgent as evidence.
+
+        What is being done for `key` is given up for it, once: who says it again and again does not
+        keep it from being done.
+        """
+        asked = self._people.get(key, 0)
+        self._people[key] = asked + 1
+        if asked:
+            self._queue.hasten(key)
+        else:
+            self._queue.add(key, urgent=True)
+
+    def urgent(self, key: Key) -> bool:
+        """True while evidence or a person says, as far as is known, that traffic is to be taken back."""
+        return self._failing(key) or key in self._people
 
     async def work(self, *, urgent_only: bool = False) -> None:
         """A worker: take keys until cancelled. Some of them take urgent keys only."""
@@ -112,13 +135,13 @@ class Reconciler:
                 key,
                 most=self._patience(key),
                 least=self._asked(key, error),
-                urgent=self._failing(key),
+                urgent=self.urgent(key),
             )
             _log.warning("pass failed", extra=_about(key, error=str(error), retry_in=delay))
             result = "retry"
         except Exception:
             # A bug in one pass must not end the worker: other agents depend on it.
-            delay = self._queue.retry(key, most=self._patience(key), urgent=self._failing(key))
+            delay = self._queue.retry(key, most=self._patience(key), urgent=self.urgent(key))
             _log.exception("bug in a pass", extra=_about(key, retry_in=delay))
             result = "bug"
         self._on_pass(result, self._clock.monotonic() - began)
@@ -127,7 +150,7 @@ class Reconciler:
         """A pass, given up as soon as the candidate is found to be bad: the next takes traffic back.
 
         However slow what it waits for is. To end between two writes is what a crash would do, too;
-        every pass goes on from what is there. One that takes traffic back already is let be.
+        every pass goes on from what is there. One that evidence demands already is let be.
         """
         # A task even if nothing can end it: so a pass that needs memory only lets others run, too.
         work = asyncio.ensure_future(self._pass(key))
@@ -144,39 +167,59 @@ class Reconciler:
         return "preempted"
 
     async def _pass(self, key: Key) -> str:
-        failing = self._failing(key)
-        if failing and key in self._untold and (rest := self._surge.rest()):
-            self._queue.add_after(key, rest)  # it is safe: no news of it is as urgent as the others
+        failing, asked = self._failing(key), self._people.get(key, 0)
+        known_safe = key in self._untold
+        if self.urgent(key) and self._untold.get(key) == asked and (rest := self._surge.rest()):
+            self._queue.add_after(key, rest)  # no news of it is as urgent as the others
             return "ok"
-        self._untold.discard(key)
-        waited = failing and self.pending.begin(key)
-        first = key not in self._known
-        sight = await (self._glance(key) if failing else self._look(key))
-        if failing and sight.observed.status.progress is None:  # it was taken back already
-            failing, sight = False, await self._look(key)
-        self._known.add(key)
-        decision = self._decide(sight)
-        if not failing and _must_ask(sight, decision, first):
-            sight = await self._look(key, live=True)
-            decision = self._decide(sight)
-        checkpoint = self._evidence.checkpoint(key)
+        self._untold.pop(key, None)
+        waited, first = failing and self.pending.begin(key), key not in self._known
+        # What evidence demands rests on less than what a person does.
+        people = asked > 0 and (known_safe or not failing)
+        sight, decision, urgent = await self._decided(key, first=first, people=people)
         if not failing and decision.takes_back(sight.observed.route.plan):
             waited = self.pending.begin(key)
-        hurried = self._hurried if failing else (lambda tried: False)
+        checkpoint = self._evidence.checkpoint(key)
+        hurried = self._hurried if urgent else (lambda tried: False)
         outcome = await self._executor.execute(key, sight, decision, checkpoint, hurried)
         if not outcome.route_failed:
             self._taken_back(key, waited)
         if outcome.deferred and not outcome.errors:
-            self._untold.add(key)
+            self._untold[key] = asked
             self._queue.add_after(key, max(BRIEFLY, self._surge.rest()))
             return "ok"
         if outcome.recorded:
             self._evidence.track(key, sight.observed, decision.status)
         if checkpoint is not None and not outcome.errors:
             self._evidence.stored(key, checkpoint)
-        if failing and not self._failing(key) and not outcome.errors:
-            self._queue.add(key)  # the traffic is safe: now everything else
+        # What else fails has its own patience: it is not what people asked for.
+        if sight.heard and outcome.recorded and self._people.get(key) == asked:
+            del self._people[key]
+        if urgent and not self._failing(key) and not outcome.errors:
+            self._queue.add(key, urgent=key in self._people)  # the traffic is safe: everything else
         return self._look_again(key, decision, outcome)
+
+    async def _decided(
+        self, key: Key, *, first: bool, people: bool
+    ) -> tuple[Sight, Decision, bool]:
+        """What is, what to do, and whether that is to take traffic back on the least that it needs.
+
+        Where traffic was taken back already, or the person's word does not take it back, everything
+        is looked at.
+        """
+        if self.urgent(key):
+            sight = self._judged(key, await self._observer.glance(key, people=people))
+            self._known.add(key)
+            decision = self._decide(sight)
+            if decision.route is not None and decision.route.takes_back:
+                return sight, decision, True
+        sight = await self._look(key)
+        self._known.add(key)
+        decision = self._decide(sight)
+        if _must_ask(sight, decision, first):
+            sight = await self._look(key, live=True)
+            decision = self._decide(sight)
+        return sight, decision, False
 
     def _hurried(self, tried: bool) -> bool:
         """Whether the routes of others go before what is to be told of a rollback.
@@ -188,7 +231,7 @@ class Reconciler:
         return self._surge.rest() > 0 or (tried and self._queue.hurried)
 
     def _decide(self, sight: Sight) -> Decision:
-        settings = Settings(refresh=timedelta(seconds=self._pace.look()))
+        settings = replace(self._settings, refresh=timedelta(seconds=self._pace.look()))
         return decide(sight.observed, self._clock.now(), settings)
 
     async def _look(self, key: Key, *, live: bool = False) -> Sight:
@@ -196,9 +239,6 @@ class Reconciler:
         sight = await self._observer.observe(key, live=live)
         self._evidence.track(key, sight.observed, sight.observed.status)
         return self._judged(key, sight)
-
-    async def _glance(self, key: Key) -> Sight:
-        return self._judged(key, await self._observer.glance(key))
 
     def _judged(self, key: Key, sight: Sight) -> Sight:
         """The same look, with what the evidence says now."""
@@ -230,6 +270,8 @@ class Reconciler:
             delay = min(delay, (decision.requeue_at - self._clock.now()).total_seconds())
         if outcome.write_again_in is not None:
             delay = min(delay, outcome.write_again_in)
+        if key in self._people:
+            self._queue.add_after(key, ASKED_AGAIN, urgent=True)
         self._queue.look_again(key, max(delay, SHORTEST))
         return "ok"
 
@@ -250,7 +292,7 @@ class Reconciler:
 
     def _owed(self, key: Key) -> bool:
         """True while traffic is to be taken back, as far as is known."""
-        return self._failing(key) or key in self.pending
+        return self.urgent(key) or key in self.pending
 
     def _asked(self, key: Key, *errors: PhasegateError) -> float:
         """Seconds that the API server asked us to wait; to take traffic back we do not."""
@@ -259,7 +301,8 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._known.discard(key)
-        self._untold.discard(key)
+        self._untold.pop(key, None)
+        self._people.pop(key, None)
         self.pending.end(key)
         for part in (self._observer, self._executor, self._evidence, self._queue):
             part.forget(key)
@@ -276,9 +319,10 @@ def _must_ask(sight: Sight, decision: Decision, first: bool) -> bool:
     stable, latest = decision.status.stable_revision, plan or before
     if plan is not None and gives_more(before, plan, stable):
         return True
-    if stable != sight.observed.status.stable_revision and (latest is None or not latest.intent):
+    taken = latest is not None and latest.takes_back
+    if stable != sight.observed.status.stable_revision and not taken:
         return True  # promoted: nothing takes its users back any more
-    if first and plan is not None and plan != before and plan.intent is None:
+    if first and plan is not None and plan != before and not plan.takes_back:
         return True
     return decision.remove_route or removes(sight, decision)
 

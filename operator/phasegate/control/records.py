@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,16 +19,19 @@ from phasegate.rollout.observed import RecordSeen, Revision
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a record says, and the resourceVersion that says so."""
+    """What a record says, the resourceVersion that says so, and what the record is about."""
 
     status: AgentRolloutStatus
     version: str | None
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """As it is stored: every chain of the record starts from it."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> Written:
         """From the object."""
         version = manifest["metadata"].get("resourceVersion")
-        return cls(status_of(AgentRolloutStatus, manifest), version)
+        spec: Mapping[str, Any] = manifest.get("spec") or {}
+        return cls(status_of(AgentRolloutStatus, manifest), version, spec)
 
 
 async def records_of(cluster: Cluster, key: Key, uid: str) -> tuple[RecordSeen, ...]:

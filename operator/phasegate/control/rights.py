@@ -70,7 +70,7 @@ _SEE: Final = "get list watch"
 _MAKE: Final = "create patch delete"
 _GATEWAY: Final = "gateway.networking.k8s.io"
 _ADMISSION: Final = "admissionregistration.k8s.io"
-_REVIEWED: Final = "phasegate-rolloutactions"
+_REVIEWED: Final = ("phasegate-rolloutactions", "phasegate-authors")
 
 AGENT_RIGHTS: Final = (
     *_rights(GROUP, "agentdeployments", _SEE, "agents are not seen"),
@@ -82,31 +82,35 @@ AGENT_RIGHTS: Final = (
     *_rights(GROUP, "agentrollouts", f"{_SEE} create", "attempts are not recorded"),
     *_rights(GROUP, "agentrollouts/status", "patch", "attempts are not recorded"),
     *_rights(_GATEWAY, "httproutes", f"{_SEE} {_MAKE}", "traffic cannot be moved"),
+    *_rights(
+        "gateway.envoyproxy.io",
+        "httproutefilters",
+        "get create",
+        "a deactivated agent answers 500 on Envoy Gateway, not 503",
+    ),
     *_rights("apps", "deployments", f"{_SEE} {_MAKE}", "revisions do not run"),
     *_rights("", "services", f"{_SEE} {_MAKE}", "revisions cannot be reached"),
     *_rights("", "configmaps", f"{_SEE} {_MAKE}", "what revisions read cannot be kept"),
     *_rights("apps", "controllerrevisions", f"{_SEE} create delete", "revisions cannot be kept"),
     *_rights("", "pods", "list", "nobody can say why pods are not ready"),
     *_rights("events.k8s.io", "events", "create patch", "no events are written; the log has them"),
+    *_rights("events.k8s.io", "events", "get", "a new leader cannot tell what was delivered"),
 )
 CLUSTER_RIGHTS: Final = (
     *_rights(_GATEWAY, "gateways", "get", "gateways count as unable to mirror", "cluster"),
     *_rights(_GATEWAY, "gatewayclasses", "get", "gateways count as unable to mirror", "cluster"),
-    *_rights(
-        _ADMISSION,
-        "validatingadmissionpolicies",
-        "get",
-        "people's decisions wait: nobody can tell whether they are forged",
-        "cluster",
-        _REVIEWED,
-    ),
-    *_rights(
-        _ADMISSION,
-        "validatingadmissionpolicybindings",
-        "get",
-        "people's decisions wait: nobody can tell whether they are forged",
-        "cluster",
-        _REVIEWED,
+    *(
+        right
+        for resource in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
+        for name in _REVIEWED
+        for right in _rights(
+            _ADMISSION,
+            resource,
+            "get",
+            "people's decisions wait: nobody can tell whether they are forged",
+            "cluster",
+            name,
+        )
     ),
 )
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from phasegate.api.agentdeployment import Phase, Progress
+from phasegate.rollout.approvals import agreed
 from phasegate.rollout.budget import budget_in_force, watch_budget
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.gate import await_approval, gate, say_held
 from phasegate.rollout.giving import gives_more
+from phasegate.rollout.journal import head
 from phasegate.rollout.labels import FINALIZER
 from phasegate.rollout.observed import Revision
-from phasegate.rollout.phases import approved, mirrors, mode_of, phases_of, weight_of
+from phasegate.rollout.phases import mirrors, mode_of, phases_of, weight_of
 from phasegate.rollout.reasons import Reason
-from phasegate.rollout.rollback import complete, roll_back, safe_plan, tripped
+from phasegate.rollout.rollback import complete, decided_before, roll_back, safe_plan, tripped
 from phasegate.rollout.route import HeaderRoute, Mirror, RoutePlan, split
+from phasegate.rollout.waiting import gone_past, told, waits
 from phasegate.rollout.workloads import candidate_workload
 
 ROUTE_PATIENCE = timedelta(seconds=30)
@@ -27,14 +30,23 @@ def start(draft: Draft, target: Revision, *, why: str) -> None:
     first = phases_of(draft.spec.strategy)[0]
     number = max(status.rollouts, *(record.spec.number for record in draft.seen.records), 0) + 1
     floor, until = _floor(draft)
+    past = gone_past(draft)
+    why, by = told(draft, why, draft.spec.author)
     draft.update(
         candidate_revision=target.hash,
         candidate_digest=target.digest,
         rollouts=number,
+        record=None,
+        record_before=head(draft),
         current_rollout=f"{draft.seen.meta.name}-{number}",
         base_replicas=floor,
         base_replicas_until=until,
-        progress=Progress(phase=first, entered_at=draft.now),
+        progress=Progress(
+            phase=first,
+            entered_at=draft.now,
+            author=draft.spec.author,
+            past_calendar=past.by if past is not None else None,
+        ),
         rollback=None,
         previous_revision=None,
         previous_warm_until=None,
@@ -42,7 +54,7 @@ def start(draft: Draft, target: Revision, *, why: str) -> None:
         notices=(),
         plan=(),
     )
-    draft.record("Started", "stable", first.name, Reason.STARTED, why)
+    draft.record("Started", "stable", first.name, Reason.STARTED, why, by)
     draft.announce(Reason.STARTED, f"{target.hash} begins with {first.name}: {why}")
     draft.say(Reason.WAITING_FOR_PODS, f"{first.name}: starting {target.hash}")
     draft.look_again(draft.settings.poll)
@@ -69,8 +81,8 @@ def run(draft: Draft) -> None:
     """One pass of a running attempt."""
     if not _safe(draft):
         return
-    if draft.seen.partial and draft.seen.unread is not None:
-        draft.say(Reason.READ_FAILED, draft.seen.unread)
+    if draft.seen.partial:
+        draft.say(Reason.READ_FAILED, draft.seen.unread or "not all was looked at")
         return
     watch_budget(draft)
     if draft.seen.plan and not draft.status.plan:
@@ -104,8 +116,8 @@ def _edited(draft: Draft, progress: Progress) -> bool:
 def _safe(draft: Draft) -> bool:
     """False when this pass took the traffic back or ended the attempt."""
     seen, status = draft.seen, draft.status
-    intent = seen.route.plan.intent if seen.route.plan is not None else None
-    if intent is not None and intent.rollout == status.current_rollout:
+    intent = decided_before(draft)
+    if intent is not None:
         complete(draft, intent)
         return False
     failure = tripped(seen.judgement)
@@ -128,6 +140,8 @@ def _gone(draft: Draft) -> bool:
     """True when users are sent to a candidate none of whose pods is ready."""
     candidate, plan = draft.status.candidate_revision, draft.seen.route.plan
     if candidate is None or plan is None or plan.percent(candidate) == 0:
+        return False
+    if not draft.seen.pods_seen:
         return False
     workload = draft.seen.workload(candidate, "live")
     return workload is None or workload.ready == 0
@@ -205,21 +219,12 @@ def _traffic_in_place(draft: Draft, progress: Progress, stable: str, candidate: 
         _without_more(draft, stable, candidate)
         say_held(draft, progress.hold)
         return False
-    if (
-        not started
-        and phase.approval == "Required"
-        and draft.in_first_phase
-        and not approved(progress, phase)
-    ):
+    if not started and draft.in_first_phase and not agreed(draft, progress, phase):
         await_approval(draft, phase)
         return False
     plan = phase_plan(draft, phase, stable, candidate)
-    unguarded = FINALIZER not in seen.meta.finalizers
-    if unguarded and gives_more(seen.route.plan, plan, stable):
+    if gives_more(seen.route.plan, plan, stable) and _withheld(draft, progress):
         _without_more(draft, stable, candidate)
-        text = f"waiting for the finalizer {FINALIZER}: without it a deletion could cost requests"
-        draft.say(Reason.WAITING_FOR_ROUTE, f"{phase.name}: {text}")
-        draft.look_again(draft.settings.poll)
         return False
     if seen.route.plan != plan:
         draft.route = plan
@@ -240,6 +245,22 @@ def _traffic_in_place(draft: Draft, progress: Progress, stable: str, candidate: 
     return True
 
 
+def _withheld(draft: Draft, progress: Progress) -> bool:
+    """True when the phase may not get its traffic yet: the calendar is shut, or the finalizer is missing.
+
+    A calendar that shuts later takes nothing away.
+    """
+    name, begins = progress.phase.name, progress.started_at is None
+    if begins and progress.past_calendar is None and waits(draft, f"{name} waits for its traffic"):
+        return True
+    if FINALIZER in draft.seen.meta.finalizers:
+        return False
+    text = f"waiting for the finalizer {FINALIZER}: without it a deletion could cost requests"
+    draft.say(Reason.WAITING_FOR_ROUTE, f"{name}: {text}")
+    draft.look_again(draft.settings.poll)
+    return True
+
+
 def _without_more(draft: Draft, stable: str, candidate: str) -> None:
     """While the phase's traffic cannot be put in place, nothing gets more than it has.
 
@@ -252,7 +273,7 @@ def _without_more(draft: Draft, stable: str, candidate: str) -> None:
     plan = (
         split(stable, candidate, percent, current)
         if percent
-        else safe_plan(stable, candidate, current)
+        else safe_plan(stable, _lingering(draft) or candidate, current)
     )
     mirror = _served(draft, current.mirror)
     if mirror == current.mirror and plan.slots == current.slots:

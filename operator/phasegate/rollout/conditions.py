@@ -1,7 +1,8 @@
 """Conditions, as kstatus and kubectl read them.
 
 ``Reconciling`` and ``Stalled`` exist only while True, and never both: kstatus takes the first it
-finds. ``Ready`` is True exactly when the agent is what its spec says and serves.
+finds. ``IdentityEnforced`` exists only while False, ``UnknownNotifier`` only while True. ``Ready`` is
+True exactly when the agent is what its spec says and serves.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from phasegate.api.base import Condition, ConditionStatus
 from phasegate.api.records import Notice, RollbackRecord
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.notices import sentence, worsening
+from phasegate.rollout.notifiers import problem
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.rollback import AFTERWARDS
 
@@ -52,7 +54,29 @@ def conditions_of(draft: Draft) -> tuple[Condition, ...]:
             f"{rollback.trigger}: {rollback.message}"[:2048] if rollback is not None else "",
         ),
     ]
+    unknown = _unknown_names(draft)
+    if unknown is not None:
+        wanted.append(("UnknownNotifier", "True", Reason.UNKNOWN_NOTIFIER, unknown))
+    if draft.seen.identity_problem is not None:
+        text = f"no RolloutAction is accepted: {draft.seen.identity_problem}"
+        wanted.append(("IdentityEnforced", "False", Reason.IDENTITY_NOT_ENFORCED, text))
+    if draft.status.deactivated is not None:
+        wanted.append(("Deactivated", "True", Reason.DEACTIVATED, draft.message))
     return tuple(_condition(draft, *entry) for entry in wanted)
+
+
+def tell_of_names(draft: Draft) -> None:
+    """That the agent names a notifier that there is not, once."""
+    unknown = _unknown_names(draft)
+    if unknown and not any(c.type == "UnknownNotifier" for c in draft.seen.status.conditions):
+        draft.announce(Reason.UNKNOWN_NOTIFIER, unknown, warning=True)
+
+
+def _unknown_names(draft: Draft) -> str | None:
+    spec, known = draft.seen.spec, draft.settings.notifiers
+    if spec is None or known is None:
+        return None
+    return problem(spec.notify, draft.seen.meta.namespace, known)
 
 
 def _flag(value: bool) -> ConditionStatus:
@@ -69,7 +93,8 @@ def _trend_reason(trend: tuple[Notice, ...]) -> str:
 def _rollback_reason(rollback: RollbackRecord | None) -> str:
     if rollback is None:
         return Reason.NOT_ROLLED_BACK
-    return Reason.LATE_EVIDENCE if rollback.phase == AFTERWARDS else Reason.ROLLED_BACK
+    proven = rollback.phase == AFTERWARDS and rollback.by is None
+    return Reason.LATE_EVIDENCE if proven else Reason.ROLLED_BACK
 
 
 def _traffic_reason(draft: Draft, programmed: bool) -> str:

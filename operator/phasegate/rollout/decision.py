@@ -8,6 +8,7 @@ from typing import Literal
 
 from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.agentrollout import AgentRolloutSpec, AgentRolloutStatus
+from phasegate.api.records import Told
 from phasegate.api.rolloutaction import RolloutActionStatus
 from phasegate.rollout.observed import Revision
 from phasegate.rollout.route import Mode, RoutePlan
@@ -48,6 +49,30 @@ class Announcement:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    revision: str | None = None
+    """Hash of the revision that it is about."""
+    begins: str | None = None
+    """What stands from now on until it is over, as reason/check: an alert, a warning."""
+    ends: tuple[str, ...] = ()
+    """What is over with it."""
+
+    @classmethod
+    def of(cls, told: Told) -> Announcement:
+        """As a status keeps it."""
+        said = told.type, told.reason, told.message
+        return cls(*said, told.revision, told.begins, told.ends)
+
+    def told(self, at: datetime) -> Told:
+        """For a status to keep."""
+        return Told(
+            type=self.type,
+            reason=self.reason,
+            message=self.message,
+            at=at,
+            revision=self.revision,
+            begins=self.begins,
+            ends=self.ends,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +106,13 @@ class Decision:
     requeue_at: datetime | None = None
 
     def takes_back(self, current: RoutePlan | None) -> bool:
-        """Whether the route is to be written because of a rollback that `current` does not know of."""
-        intent = self.route.intent if self.route is not None else None
-        return intent is not None and (current is None or current.intent != intent)
+        """Whether the route is to be written because of a rollback that `current` does not know of.
+
+        Or because the agent is deactivated.
+        """
+        if self.route is None:
+            return False
+        intent, off = self.route.intent, self.route.off
+        if current is None:
+            return self.route.takes_back
+        return intent not in (None, current.intent) or off not in (None, current.off)

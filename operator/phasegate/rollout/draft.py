@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from phasegate.api.agentdeployment import AgentDeploymentSpec, AgentDeploymentStatus
 from phasegate.api.base import MAX_MESSAGE
-from phasegate.api.records import GateDecision, GateRecord
+from phasegate.api.records import ActionRecord, Calls, EvidenceLink, GateDecision, GateRecord
 from phasegate.api.verdicts import CheckSummary
 from phasegate.engine.verdict import CheckVerdict
 from phasegate.rollout.decision import ActionOutcome, Announcement, RolloutPlan
-from phasegate.rollout.observed import Observed, Settings
+from phasegate.rollout.observed import ActionSeen, Observed, Settings
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.route import RoutePlan
 
@@ -40,6 +40,8 @@ class Draft:
     route: RoutePlan | None = None
     records: list[GateRecord] = field(default_factory=list)
     """Transitions of this pass that belong to the attempt's record."""
+    acts: list[ActionRecord] = field(default_factory=list)
+    """Decisions of people, taken in, that belong to it."""
     closed: list[RolloutPlan] = field(default_factory=list)
     """Records of attempts that nobody goes on with."""
     outcomes: list[ActionOutcome] = field(default_factory=list)
@@ -53,6 +55,8 @@ class Draft:
     awaiting_approval: bool = False
     decided_at: list[datetime] = field(default_factory=list)
     """Times at which something is due."""
+    goes_on_at: datetime | None = None
+    """When it goes on, where only that is waited for."""
 
     @property
     def spec(self) -> AgentDeploymentSpec:
@@ -90,11 +94,28 @@ class Draft:
         self.reason, self.ready, self.stalled = reason, ready, stalled
         self.message = one_line(message)
 
-    def announce(self, reason: Reason, message: str, *, warning: bool = False) -> None:
-        """One event and one log line."""
+    def announce(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        warning: bool = False,
+        begins: str | None = None,
+        ends: tuple[str, ...] = (),
+    ) -> None:
+        """One event, one log line, and one message a channel; what begins or ends has a name."""
         # As the status keeps it: an Event is named after its words.
         words = one_line(message)[:MAX_MESSAGE]
-        self.announcements.append(Announcement("Warning" if warning else "Normal", reason, words))
+        before, after = self.seen.status, self.status
+        about = after.candidate_revision or before.candidate_revision or after.stable_revision
+        kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
+        self.announcements.append(Announcement(kind, reason, words, about, begins, ends))
+
+    def end_with_last(self, ends: tuple[str, ...]) -> None:
+        """What is over with what was announced last in this pass."""
+        if self.announcements:
+            last = self.announcements[-1]
+            self.announcements[-1] = replace(last, ends=(*last.ends, *ends)[:64])
 
     def look_again(self, at: datetime | timedelta) -> None:
         """Something is due at (or after) this time."""
@@ -111,6 +132,8 @@ class Draft:
     ) -> GateRecord:
         """Note a transition with the evidence it rests on."""
         judgement = self.seen.judgement
+        progress = self.status.progress or self.seen.status.progress
+        began = progress.started_at if progress is not None else None
         entry = GateRecord(
             from_phase=from_phase,
             to_phase=to_phase,
@@ -121,10 +144,32 @@ class Draft:
             by=by,
             evidence_at=_time(judgement.at) if judgement else None,
             checks=summaries(judgement.checks) if judgement else (),
+            seconds=None if began is None else max(0, round((self.now - began).total_seconds())),
+            calls=None
+            if judgement is None
+            else Calls(
+                candidate=round(judgement.candidate_calls), stable=round(judgement.baseline_calls)
+            ),
         )
         self.records.append(entry)
         self.update(last_gate=entry)
         return entry
+
+    def acted(self, action: ActionSeen, message: str) -> None:
+        """Note an accepted decision of a person: it belongs to the attempt's record, once."""
+        spec = action.spec
+        entry = ActionRecord(
+            uid=action.uid,
+            name=action.name,
+            verb=spec.verb,
+            by=spec.actor,
+            groups=spec.actor_groups,
+            reason=one_line(spec.reason),
+            evidence=tuple(EvidenceLink(url=e.url, digest=e.digest) for e in spec.evidence),
+            at=self.now,
+            message=one_line(message)[:MAX_MESSAGE],
+        )
+        self.acts.append(entry)
 
 
 def summaries(checks: tuple[CheckVerdict, ...]) -> tuple[CheckSummary, ...]:

@@ -9,11 +9,14 @@ from phasegate.api.quantities import format_duration, parse_duration
 from phasegate.api.rollbackpolicy import OnNoData
 from phasegate.engine.verdict import Judgement, Verdict
 from phasegate.engine.verdict import Reason as Verdicts
+from phasegate.rollout.approvals import agreed, awaited
 from phasegate.rollout.budget import say_spent
 from phasegate.rollout.draft import Draft
 from phasegate.rollout.judging import share_problem
-from phasegate.rollout.phases import approved, next_phase
+from phasegate.rollout.phases import next_phase
 from phasegate.rollout.reasons import Reason
+from phasegate.rollout.recording import holds
+from phasegate.rollout.waiting import gone_past, told, waits
 
 _HOLDING = frozenset(
     {
@@ -28,12 +31,12 @@ _HOLDING = frozenset(
 
 def await_approval(draft: Draft, phase: Phase) -> None:
     """Say that a person has to agree before `phase`."""
+    words = awaited(draft, phase)
     draft.awaiting_approval = True
-    draft.say(
-        Reason.AWAITING_APPROVAL,
-        f"{phase.name} needs an approval: create a RolloutAction with verb Approve "
-        f"for revision {draft.status.candidate_revision}",
-    )
+    draft.say(Reason.AWAITING_APPROVAL, words)
+    before = (c for c in draft.seen.status.conditions if c.type == "AwaitingApproval")
+    if not any(c.status == "True" for c in before):
+        draft.announce(Reason.AWAITING_APPROVAL, words)
 
 
 def say_held(draft: Draft, hold: Hold) -> None:
@@ -152,43 +155,50 @@ def _evidence(draft: Draft) -> str:
 
 
 def _next(draft: Draft, progress: Progress) -> None:
-    """The gate is passed: go on, or wait for the approval of the next phase."""
+    """The gate is passed: go on, or wait for the next phase's approval, or for the calendar."""
     upcoming = next_phase(draft.spec.strategy, progress.phase)
-    if draft.seen.rollout is None or draft.status.last_gate not in draft.seen.rollout.gates:
+    if draft.seen.rollout is None or not holds(draft.seen.rollout, draft.status.last_gate):
         draft.say(Reason.GATE_PASSED, f"{progress.phase.name} passed: writing the record first")
         draft.look_again(draft.settings.poll)
         return
-    if upcoming is None:
-        _promote(draft, progress)
-        return
-    if upcoming.approval == "Required" and not approved(progress, upcoming):
+    if upcoming is not None and not agreed(draft, progress, upcoming):
         await_approval(draft, upcoming)
         return
+    if waits(draft, f"{progress.phase.name} passed"):
+        return
     message = f"{progress.phase.name} passed: {_evidence(draft)}"
+    message, by = told(draft, message, progress.approved_by)
+    if upcoming is None:
+        _promote(draft, progress, message, by)
+        return
     draft.record(
         "Advanced",
         progress.phase.name,
         upcoming.name,
         Reason.GATE_PASSED,
         message,
-        progress.approved_by,
+        by,
     )
     draft.announce(
         Reason.ADVANCED, f"{draft.status.candidate_revision}: {upcoming.name} begins; {message}"
     )
-    draft.update(progress=Progress(phase=upcoming, entered_at=draft.now))
+    past = gone_past(draft)
+    began = Progress(
+        phase=upcoming,
+        entered_at=draft.now,
+        author=progress.author,
+        past_calendar=past.by if past is not None else None,
+    )
+    draft.update(progress=began)
     draft.say(Reason.WAITING_FOR_PODS, f"{upcoming.name}: preparing; {message}")
     draft.look_again(timedelta(0))
 
 
-def _promote(draft: Draft, progress: Progress) -> None:
+def _promote(draft: Draft, progress: Progress, message: str, by: str | None) -> None:
     """The watch is over: the candidate is the stable revision, the one before it stays warm for a while."""
     status = draft.status
     warm = draft.now + parse_duration(draft.spec.standby.keep_warm)
-    message = f"{progress.phase.name} passed: {_evidence(draft)}"
-    draft.record(
-        "Stable", progress.phase.name, "stable", Reason.PROMOTED, message, progress.approved_by
-    )
+    draft.record("Stable", progress.phase.name, "stable", Reason.PROMOTED, message, by)
     draft.announce(Reason.PROMOTED, f"{status.candidate_revision} is stable; {message}")
     draft.update(
         stable_revision=status.candidate_revision,

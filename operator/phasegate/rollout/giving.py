@@ -8,9 +8,12 @@ from phasegate.rollout.route import Mirror, RoutePlan
 def gives_more(current: RoutePlan | None, wanted: RoutePlan, stable: str | None) -> bool:
     """True when `wanted` sends anything to a revision but `stable` that `current` does not send it.
 
-    A rollback never gives: it carries its intent.
+    Users that come back to a deactivated agent are more, whoever gets them. A rollback never gives:
+    it carries its intent.
     """
-    if wanted.intent is not None:
+    if current is not None and current.off is not None and wanted.off is None:
+        return True
+    if wanted.takes_back:
         return False
     others = {slot.revision for slot in wanted.slots} - {stable}
     for revision in others:

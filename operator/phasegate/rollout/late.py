@@ -10,8 +10,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from phasegate.api.agentdeployment import AgentDeploymentStatus
-from phasegate.rollout.draft import Draft
+from phasegate.rollout.draft import Draft, one_line
 from phasegate.rollout.observed import Revision
+from phasegate.rollout.refusals import Refusal
 from phasegate.rollout.rollback import AFTERWARDS, complete, tripped
 from phasegate.rollout.route import RollbackIntent, RoutePlan
 from phasegate.rollout.workloads import previous_is_warm
@@ -61,6 +62,36 @@ def take_back_late(draft: Draft) -> bool:
     )
     _swap(draft, intent, previous.hash)
     return True
+
+
+def take_back_stable(draft: Draft, reason: str, by: str) -> str:
+    """A person takes the stable revision back; what was done.
+
+    Nobody's evidence is needed, ready pods are. Raises Refusal with what to do instead.
+    """
+    status = draft.status
+    stable, previous = status.stable_revision, status.previous_revision
+    if status.deactivated is not None:
+        raise Refusal("the agent is deactivated, no user meets this revision: Resume it first")
+    decided = _interrupted(draft.seen.route.plan, status)
+    if stable is None or previous is None or not (decided or returning(draft)):
+        raise Refusal(
+            f"{stable} serves all users and no revision before it is kept warm: to go back restore "
+            "its spec, which rolls it out again, or take all users off with verb KillSwitch"
+        )
+    if decided is None and (problem := lacking(draft)) is not None:
+        raise Refusal(f"users cannot go back to {previous} now: {problem}; try again when it can")
+    intent = decided or RollbackIntent(
+        rollout=status.current_rollout or "",
+        revision=stable,
+        phase=AFTERWARDS,
+        trigger="Rollback",
+        message=one_line(reason)[:1024],
+        decided_at=draft.now,
+        by=by,
+    )
+    _swap(draft, intent, previous)
+    return f"traffic is taken from {stable}: {previous} serves the users again"
 
 
 def users_and_other(

@@ -49,7 +49,7 @@ def _close(draft: Draft, record: RecordSeen) -> None:
             "phase": "Cancelled",
             "message": why,
             "ended_at": draft.now,
-            "gates": (*gates, gate)[-64:],
+            "gates": (*gates, gate),
             "judged_by": None,
         }
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
 from phasegate.api.agentdeployment import AgentDeploymentStatus
 from phasegate.api.records import Notice, NoticeKind
@@ -20,7 +21,7 @@ from phasegate.rollout.reasons import Reason
 QUIET = timedelta(minutes=2)
 """How long nothing may speak for a notice before it is over."""
 MOST = 64
-"""Notices kept in a status, and in an attempt's record."""
+"""Notices kept in a status."""
 
 _Key = tuple[NoticeKind, str]
 _BEGINS: Mapping[NoticeKind, Reason] = MappingProxyType(
@@ -62,11 +63,18 @@ def _ended(draft: Draft) -> None:
         for notice in draft.status.notices:
             if (notice.kind, notice.check) not in said:
                 _over(draft, notice)
+    draft.end_with_last(tuple(_standing(n.kind, n.check) for n in draft.status.notices))
     draft.update(notices=())
 
 
 def _over(draft: Draft, notice: Notice) -> None:
-    draft.announce(_ENDS[notice.kind], f"{notice.check}: over; it was {notice.message}")
+    words = f"{notice.check}: over; it was {notice.message}"
+    draft.announce(_ENDS[notice.kind], words, ends=(_standing(notice.kind, notice.check),))
+
+
+def _standing(kind: NoticeKind, check: str) -> str:
+    """The name of a notice where it stands outside of the cluster until it is over."""
+    return f"{_BEGINS[kind]}/{check}"
 
 
 def _taken_back(before: AgentDeploymentStatus, after: AgentDeploymentStatus) -> bool:
@@ -91,19 +99,19 @@ def sentence(notices: Iterable[Notice]) -> str:
 def recorded(
     known: tuple[Notice, ...], current: tuple[Notice, ...], now: datetime
 ) -> tuple[Notice, ...]:
-    """An attempt's record of its notices: as first said, with the end of those that are over."""
+    """What an attempt's record is to say of notices besides `known`: that they begin, and end."""
     standing = {(n.kind, n.check, n.since): n for n in current}
-    written = [(n.kind, n.check, n.since) for n in known]
-    ended = [
-        n if n.until is not None or key in standing else n.model_copy(update={"until": now})
-        for key, n in zip(written, known, strict=True)
-    ]
-    begun = [
-        n.model_copy(update={"quiet_since": None})
-        for key, n in standing.items()
-        if key not in written
-    ]
-    return (*ended, *begun)[-MOST:]
+    begun = {(n.kind, n.check, n.since): n for n in known}
+    over = {(n.kind, n.check, n.since) for n in known if n.until is not None}
+    unsealed: dict[str, Any] = {"quiet_since": None, "seq": None, "hash": None}
+    return (
+        *(
+            n.model_copy(update={**unsealed, "until": now})
+            for key, n in begun.items()
+            if key not in standing and key not in over
+        ),
+        *(n.model_copy(update=unsealed) for key, n in standing.items() if key not in begun),
+    )
 
 
 def _said(judgement: Judgement, *, late: bool) -> dict[_Key, str]:
@@ -144,7 +152,8 @@ def _new(draft: Draft, said: Mapping[_Key, str]) -> Iterable[Notice]:
         if (kind, check) in known:
             continue
         effect = _effect(draft, kind)
-        draft.announce(_BEGINS[kind], f"{check}: {words}{effect}", warning=True)
+        name = _standing(kind, check)
+        draft.announce(_BEGINS[kind], f"{check}: {words}{effect}", warning=True, begins=name)
         yield Notice(kind=kind, check=check, message=words, since=draft.now)
 
 

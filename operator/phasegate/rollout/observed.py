@@ -14,6 +14,8 @@ from phasegate.api.rollbackpolicy import RollbackPolicySpec
 from phasegate.api.rolloutaction import RolloutActionSpec
 from phasegate.engine.prices import PriceTable
 from phasegate.engine.verdict import Judgement
+from phasegate.rollout.calendar import Calendar
+from phasegate.rollout.notifiers import Known
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.route import Mode, RoutePlan
 
@@ -144,13 +146,19 @@ class Observed:
     late: Judgement | None = None
     """What labels say that arrive after the attempt has ended well; None when nobody waits for any."""
     measured: Measured | None = None
+    calendar: Calendar = field(default_factory=Calendar)
+    """When the agent may go forward; always, where nothing is said."""
     plan: tuple[str, ...] = ()
     """What the running attempt's phases will take and catch, a line each; empty while that is not known."""
     actions: tuple[ActionSeen, ...] = ()
     partial: bool = False
-    """Only the agent and its route were read: enough to take traffic back, for nothing else."""
+    """Too little was read for anything but taking traffic back."""
+    pods_seen: bool = True
+    """False: nobody looked at them, so nothing follows from there being none."""
     unread: str | None = None
     """What could not be read now, in a sentence: nothing that rests on it is done, and it is read again soon."""
+    fallback_problem: str | None = None
+    """Why the Service that should answer for a deactivated agent cannot, in a sentence; read where that matters."""
     identity_problem: str | None = None
     """Why nobody's identity is enforced (admission policies missing or changed): no action is accepted then."""
 
@@ -169,3 +177,5 @@ class Settings:
     """How soon to look again while waiting for something that also sends an event (pods, the route)."""
     linger: timedelta = timedelta(seconds=30)
     """How long a revision that lost its traffic keeps running, for requests in flight."""
+    notifiers: Known | None = None
+    """What agents may name; None: that is not known here, and nothing is said about it."""

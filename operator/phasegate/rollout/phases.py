@@ -24,21 +24,27 @@ def _canary(weight: int, duration: str) -> Phase:
     return Phase(name=f"canary-{weight}", type="Canary", weight=weight, min_duration=duration)
 
 
+def _first_users(weight: int, duration: str) -> Phase:
+    """Production goes live by a person's word; own phases say it themselves."""
+    return _canary(weight, duration).model_copy(update={"approval": "Required"})
+
+
 PRESETS: Mapping[Preset, tuple[Phase, ...]] = MappingProxyType(
     {
         "Phased": (
             Phase(name="dark", type="Dark", mirror_percent=100, min_duration="24h"),
             Phase(name="shadow", type="Shadow", mirror_percent=100, min_duration="48h"),
-            *(_canary(weight, "48h") for weight in (1, 5, 20, 50)),
+            _first_users(1, "48h"),
+            *(_canary(weight, "48h") for weight in (5, 20, 50)),
             _WATCH,
         ),
         "BlueGreen": (
-            _canary(10, "1h"),
+            _first_users(10, "1h"),
             _canary(50, "2h"),
             Phase(name="full", type="Full", min_duration="24h"),
         ),
         "Canary": (
-            _canary(5, "1h"),
+            _first_users(5, "1h"),
             _canary(25, "2h"),
             Phase(name="full", type="Full", min_duration="24h"),
         ),

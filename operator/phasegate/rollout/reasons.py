@@ -15,12 +15,15 @@ class Reason(StrEnum):
     ROLLED_BACK = "RolledBack"
     DELETING = "Deleting"
     STABLE_UNAVAILABLE = "StableUnavailable"
+    DEACTIVATED = "Deactivated"
+    REACTIVATING = "Reactivating"
     # Stalled: a person has to change something
     INVALID_SPEC = "InvalidSpec"
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     TEMPLATE_REFUSED = "TemplateRefused"
     POLICY_NOT_FOUND = "PolicyNotFound"
     POLICY_INVALID = "PolicyInvalid"
+    FALLBACK_INVALID = "FallbackInvalid"
     ROUTER_CANNOT_MIRROR = "RouterCannotMirror"
     ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
     CANDIDATE_NOT_READY = "CandidateNotReady"
@@ -37,6 +40,8 @@ class Reason(StrEnum):
     PAUSED_WITHOUT_DATA = "PausedWithoutData"
     MAX_DURATION = "MaxDurationExceeded"
     AWAITING_APPROVAL = "AwaitingApproval"
+    OUTSIDE_WINDOW = "OutsideWindow"
+    FROZEN = "Frozen"
     SHARE_MISMATCH = "ShareMismatch"
     GATE_PASSED = "GatePassed"
     # TrafficProgrammed
@@ -45,10 +50,14 @@ class Reason(StrEnum):
     ROUTE_CONTESTED = "RouteContested"
     NOT_AWAITING = "NotAwaitingApproval"
     NOT_ROLLED_BACK = "NotRolledBack"
+    # IdentityEnforced
+    IDENTITY_NOT_ENFORCED = "AdmissionPolicyMissing"
     # EarlyWarning
     WORSENING = "Worsening"
     NOTHING_WORSENS = "NothingWorsens"
     LATE_EVIDENCE = "LateEvidence"
+    # UnknownNotifier
+    UNKNOWN_NOTIFIER = "UnknownNotifier"
     # events
     EARLY_WARNING = "EarlyWarning"
     WARNING_OVER = "EarlyWarningOver"
@@ -59,6 +68,8 @@ class Reason(StrEnum):
     CANCELLED = "RolloutCancelled"
     SUPERSEDED = "RolloutSuperseded"
     SAFE = "TrafficSafe"
+    REACTIVATED = "Reactivated"
     ROUTE_RESTORED = "RouteRestored"
     ACTION_ACCEPTED = "ActionAccepted"
     ACTION_REFUSED = "ActionRefused"
+    ACTION_EXPIRED = "ActionExpired"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from phasegate.api.records import RollbackRecord
 from phasegate.engine.verdict import Judgement, Verdict
 from phasegate.rollout.draft import Draft, one_line
+from phasegate.rollout.exposure import affected_calls, calls_per_second
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.route import RollbackIntent, RoutePlan, only, split, with_intent
 
@@ -46,10 +47,17 @@ def roll_back(
     by: str | None = None,
     since: datetime | None = None,
 ) -> None:
-    """Take all traffic from the running candidate, in this pass."""
+    """Take all traffic from the running candidate, in this pass.
+
+    If the route says so already, by a pass that ended before it said more, that is what counts.
+    """
     status, progress = draft.status, draft.status.progress
     if progress is None or status.candidate_revision is None or status.current_rollout is None:
         raise AssertionError("rolled back without an attempt")
+    decided = decided_before(draft)
+    if decided is not None:
+        complete(draft, decided)
+        return
     intent = RollbackIntent(
         rollout=status.current_rollout,
         revision=status.candidate_revision,
@@ -61,6 +69,13 @@ def roll_back(
         since=since,
     )
     complete(draft, intent)
+
+
+def decided_before(draft: Draft) -> RollbackIntent | None:
+    """The rollback of the running attempt that the route already carries."""
+    plan = draft.seen.route.plan
+    intent = plan.intent if plan is not None else None
+    return intent if intent is not None and intent.rollout == draft.status.current_rollout else None
 
 
 def complete(draft: Draft, intent: RollbackIntent) -> None:
@@ -83,10 +98,12 @@ def complete(draft: Draft, intent: RollbackIntent) -> None:
             by=intent.by,
             since=intent.since,
             decided_at=intent.decided_at,
+            calls_per_second=calls_per_second(draft),
         ),
         rejected_revisions=remember(status.rejected_revisions, intent.revision),
     )
-    reason = Reason.LATE_EVIDENCE if intent.phase == AFTERWARDS else intent.trigger
+    proven = intent.phase == AFTERWARDS and intent.by is None
+    reason = Reason.LATE_EVIDENCE if proven else intent.trigger
     draft.record("RolledBack", intent.phase, "stable", reason, intent.message, intent.by)
     draft.announce(Reason.ROLLED_BACK, _sentence(intent), warning=True)
     draft.say(Reason.ROLLED_BACK, _sentence(intent), stalled=True)
@@ -107,7 +124,13 @@ def watch_safety(draft: Draft) -> None:
         draft.look_again(draft.settings.poll)
         return
     seconds = max(0.0, (draft.now - rollback.decided_at).total_seconds())
-    safe = rollback.model_copy(update={"safe_at": draft.now, "seconds_to_safe": f"{seconds:.2f}"})
+    safe = rollback.model_copy(
+        update={
+            "safe_at": draft.now,
+            "seconds_to_safe": f"{seconds:.2f}",
+            "affected_calls": affected_calls(rollback, draft.now),
+        }
+    )
     draft.update(rollback=safe)
     draft.announce(
         Reason.SAFE,

@@ -60,6 +60,25 @@ class RollbackIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class Backend:
+    """A Service of the agent's namespace that is no revision's."""
+
+    name: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deactivation:
+    """Nobody reaches the agent: by whose word, and who answers; written with it, in the same write."""
+
+    by: str
+    reason: str
+    decided_at: datetime
+    fallback: Backend | None = None
+    """None: every request is refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoutePlan:
     """What the route should say, or says."""
 
@@ -69,9 +88,18 @@ class RoutePlan:
     intent: RollbackIntent | None = None
     closed: bool = False
     """No request is taken any more: the agent is about to go."""
+    off: Deactivation | None = None
+    """Set while somebody else, or nobody, answers. The slots stay: going back is one write, too."""
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether this is the route of a rollback, or of an agent that is deactivated."""
+        return self.intent is not None or self.off is not None
 
     def percent(self, revision: str) -> int:
         """Share of user requests that `revision` is meant to get, 0…100; an idle slot counts as 0."""
+        if self.off is not None:
+            return 0
         mine = sum(s.weight for s in self.slots if s.revision == revision and s.weight > IDLE)
         total = sum(s.weight for s in self.slots if s.weight > IDLE) or 1
         return round(100 * mine / total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phasegate.rollout.attempt import ROUTE_PATIENCE, cannot_mirror, start
 from phasegate.rollout.draft import Draft
+from phasegate.rollout.journal import written
 from phasegate.rollout.late import take_back_late
 from phasegate.rollout.lost import remember_attempts, served_before
 from phasegate.rollout.observed import Revision
@@ -11,6 +12,7 @@ from phasegate.rollout.phases import mirrors, phases_of
 from phasegate.rollout.reasons import Reason
 from phasegate.rollout.rollback import safe_plan, watch_safety
 from phasegate.rollout.route import RoutePlan, split, with_intent
+from phasegate.rollout.waiting import waits
 from phasegate.rollout.workloads import previous_is_warm
 
 
@@ -46,7 +48,7 @@ def settle(draft: Draft) -> None:
         return
     watch_safety(draft)
     _replace_first(draft)
-    _keep_route(draft)
+    keep_route(draft)
     target = draft.seen.target
     if target is None or draft.seen.spec_problem is not None:
         _say_no_target(draft, "the revision cannot be determined")
@@ -54,7 +56,10 @@ def settle(draft: Draft) -> None:
         _report_stable(draft)
     elif target.hash in draft.status.rejected_revisions:
         _report_rejected(draft, target)
-    elif not _obstacle(draft):
+    elif not written(draft):
+        draft.say(Reason.ROLLING_OUT, "writing the record of the last rollout first")
+        draft.look_again(draft.settings.poll)
+    elif not _obstacle(draft) and not waits(draft, f"{target.hash} is to begin"):
         start(
             draft,
             target,
@@ -88,7 +93,7 @@ def _replace_first(draft: Draft) -> None:
         )
 
 
-def _keep_route(draft: Draft) -> None:
+def keep_route(draft: Draft) -> None:
     """Everything to stable; another revision keeps its idle slot as long as it is kept running."""
     status, current = draft.status, draft.seen.route.plan
     stable = status.stable_revision
@@ -214,6 +219,9 @@ def _obstacle(draft: Draft) -> bool:
         return True
     if seen.policy.problem is not None:
         draft.say(seen.policy.reason, seen.policy.problem, stalled=True)
+        return True
+    if seen.fallback_problem is not None:
+        draft.say(Reason.FALLBACK_INVALID, seen.fallback_problem, stalled=True)
         return True
     mirroring = next((p for p in phases_of(draft.spec.strategy) if mirrors(p)), None)
     if mirroring is not None and not seen.route.capabilities.mirror and seen.route.plan is not None:

@@ -40,6 +40,8 @@ def not_routed(
         if current is not None:
             share = f"route still at {current.percent(intent.revision)}%"
         what = f"rollback of {intent.revision} decided {seconds} s ago ({intent.trigger}), {share}"
+    elif plan is not None and plan.off is not None:
+        what = f"deactivation by {plan.off.by} decided {seconds} s ago, the route does not say so"
     else:
         what = f"the route could not be written for {seconds} s"
     message = f"{what}: {error}"[:2048]
@@ -72,7 +74,7 @@ def announced(
     They are in the write that makes them true. An Event is written after it, and its name follows
     from its words: whoever finds them in the status may write it again.
     """
-    told = [Told(type=n.type, reason=n.reason, message=n.message, at=now) for n in news]
+    told = [one.told(now) for one in news]
     if not told:
         return before
     return (*(t for t in before if now - t.at < LATELY), *told)[-KEPT:]
@@ -105,7 +107,7 @@ def _transition(before: Condition | None, value: ConditionStatus, now: datetime)
 
 
 def _essence(status: AgentDeploymentStatus) -> dict[str, Any]:
-    essence = status.model_dump(exclude={"next_decision_at"})
+    essence = status.model_dump(exclude={"next_decision_at", "record"})
     essence["message"] = _words(status.message)
     essence["traffic"] = [share.model_dump(exclude={"measured"}) for share in status.traffic]
     essence["checks"] = [

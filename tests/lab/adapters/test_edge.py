@@ -31,7 +31,7 @@ class Watching:
         self.namespace = namespace
         self.references = References()
         self.mirrors = Mirrors(scopes())
-        self.edge = Edge(self.references, self._add)
+        self.edge = Edge(self.references, self._add, self._add)
         self.queue: asyncio.Queue[str] = asyncio.Queue()
         self.reflectors: list[Reflector] = []
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 import pytest
+from phasegate.api.rolloutaction import Verb
 
 from tests.lab.api.apiserver import (
     OPERATOR,
@@ -18,7 +20,7 @@ from tests.lab.api.apiserver import (
 pytestmark = pytest.mark.lab
 
 GARBAGE_COLLECTOR = "system:serviceaccount:kube-system:generic-garbage-collector"
-ALL_VERBS = ("Approve", "Reject", "Pause", "Resume", "Rollback", "Retry")
+ALL_VERBS = get_args(Verb)
 
 
 def action(**spec: object) -> Manifest:
@@ -58,8 +60,15 @@ def test_nobody_claims_a_group_without_being_in_it(api: ApiServer) -> None:
 @pytest.mark.parametrize(
     ("cluster_role", "allowed"),
     [
-        ("phasegate-approver", {"Approve", "Reject"}),
-        ("phasegate-rollback-owner", {"Rollback", "Pause", "Resume", "Reject", "Retry"}),
+        ("phasegate-approver", {"Approve", "Promote", "Reject", "Acknowledge"}),
+        (
+            "phasegate-rollback-owner",
+            {"Rollback", "KillSwitch", "Pause", "Resume", "Reject", "Retry", "Acknowledge"},
+        ),
+        (
+            "phasegate-agent-lead",
+            {"Override", "Pause", "Resume", "Rollback", "Retry", "Acknowledge"},
+        ),
     ],
 )
 def test_each_decision_takes_its_own_verb(
@@ -67,7 +76,9 @@ def test_each_decision_takes_its_own_verb(
 ) -> None:
     alice = api.bind("alice", "ClusterRole", cluster_role)
     for verb in ALL_VERBS:
-        answer = alice.create(action(actor="alice", verb=verb), dry_run=True)
+        past = {"overrides": ["Calendar"], "reason": "it cannot wait until Monday"}
+        more = past if verb == "Override" else {}
+        answer = alice.create(action(actor="alice", verb=verb, **more), dry_run=True)
         assert answer.accepted == (verb in allowed), (verb, answer.message)
         if verb not in allowed:
             assert f'takes the verb "{verb.lower()}" on agentdeployments' in answer.message
@@ -95,6 +106,20 @@ def test_a_decision_cannot_be_changed_afterwards(api: ApiServer) -> None:
     assert answer.status == 422
     assert "spec: Invalid value" in answer.message
     assert "create another RolloutAction" in answer.message
+
+
+def test_a_decision_is_deleted_by_retention_only(api: ApiServer) -> None:
+    assert api.create(action()).accepted
+    editor = api.grant("editor", ("phasegate.dev", "rolloutactions", "get delete deletecollection"))
+    refused = editor.delete(action())
+    assert refused.status == 403
+    assert 'it takes the verb "prune" on rolloutactions.phasegate.dev' in refused.message
+    pruner = api.grant("pruner", ("phasegate.dev", "rolloutactions", "delete prune"))
+    assert pruner.delete(action()).accepted
+
+    assert api.create(action()).accepted
+    collector = api.grant(GARBAGE_COLLECTOR, ("phasegate.dev", "rolloutactions", "delete"))
+    assert collector.delete(action()).accepted
 
 
 # --- what only the operator writes -----------------------------------------------------------
@@ -333,6 +358,30 @@ def test_who_may_not_make_routes_makes_none_through_an_agent(api: ApiServer) -> 
     assert tenant.patch(agent, traffic).status == 403
     allowed = api.bind("tenant", "ClusterRole", "phasegate-gitops-bot")
     assert allowed.patch(agent, traffic).accepted
+
+
+def test_who_wrote_a_revision_is_who_says_so(api: ApiServer) -> None:
+    right = ("phasegate.dev", "agentdeployments", "create update patch get")
+    pods = ("apps", "deployments", "create")
+    routes = ("gateway.networking.k8s.io", "httproutes", "create")
+    alice, bob = (api.grant(name, right, pods, routes) for name in ("alice", "bob"))
+    mine = changed(good("AgentDeployment"), {"spec": {"author": "alice"}})
+
+    refused = bob.create(mine)
+    assert refused.status == 403
+    assert 'spec.author: must be your own user name, "bob"' in refused.message
+    assert alice.create(mine).accepted
+
+    assert bob.patch(mine, {"spec": {"replicas": 3}}).accepted  # no revision of his
+    prompt = {"spec": {"agent": {"systemPrompt": "Be brief."}}}
+    assert bob.patch(mine, prompt).status == 403
+    assert bob.patch(mine, {"spec": {"service": {"port": 9090}}}).status == 403
+    assert bob.patch(mine, {"spec": {"author": "carol"}}).status == 403
+    assert bob.patch(mine, {"spec": {**prompt["spec"], "author": "bob"}}).accepted
+    assert alice.patch(mine, {"spec": {**prompt["spec"], "author": None}}).accepted
+
+    bot = api.bind("bot", "ClusterRole", "phasegate-gitops-bot")
+    assert bot.patch(mine, {"spec": {"author": "dave"}}).accepted
 
 
 def test_free_promql_takes_its_own_right(api: ApiServer) -> None:

@@ -207,7 +207,7 @@ class Watch:
     def _follow(self) -> None:
         """The API server ends watches when it likes; a new one begins with what is there."""
         while not self._ended:
-            with suppress(httpx.HTTPError):
+            with suppress(httpx.HTTPError, json.JSONDecodeError):  # cut off within a line
                 self._read()
 
     def _read(self) -> None:

@@ -7,7 +7,7 @@ not known counts as not there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ class Features:
     mirror: bool = False
     mirror_percent: bool = False
     backend_headers: bool = False
+    direct_response: bool = False
+    """It knows Envoy Gateway's HTTPRouteFilter."""
     source: str = ""
     """Where this is known from."""
 
@@ -34,10 +36,11 @@ class Features:
 
 UNKNOWN: Final = Features(source="nothing is known about this gateway")
 
+ENVOY_GATEWAY: Final = "gateway.envoyproxy.io/gatewayclass-controller"
 _ALL: Final = (True, True, True)
 _TABLE: Final[Mapping[str, tuple[bool, bool, bool]]] = MappingProxyType(
     {  # the projects' conformance reports, Gateway API 1.3 to 1.6
-        "gateway.envoyproxy.io/gatewayclass-controller": _ALL,
+        ENVOY_GATEWAY: _ALL,
         "istio.io/gateway-controller": _ALL,
         "io.cilium/gateway-controller": _ALL,
         "kgateway.dev/kgateway": _ALL,
@@ -60,6 +63,13 @@ def features_of(gateway_class: Manifest, configured: Mapping[str, Features]) -> 
     may be wrong; then ``status.supportedFeatures``; then the built-in table.
     """
     controller = str(gateway_class["spec"]["controllerName"])
+    features = _features_of(controller, gateway_class, configured)
+    return replace(features, direct_response=controller == ENVOY_GATEWAY)
+
+
+def _features_of(
+    controller: str, gateway_class: Manifest, configured: Mapping[str, Features]
+) -> Features:
     if controller in configured:
         return configured[controller]
     reported = set(_names((gateway_class.get("status") or {}).get("supportedFeatures") or ()))
@@ -71,7 +81,8 @@ def features_of(gateway_class: Manifest, configured: Mapping[str, Features]) -> 
             source=f"GatewayClass {gateway_class['metadata']['name']} status.supportedFeatures",
         )
     if controller in _TABLE:
-        return Features(*_TABLE[controller], source=f"known of {controller}")
+        mirror, percent, headers = _TABLE[controller]
+        return Features(mirror, percent, headers, source=f"known of {controller}")
     return UNKNOWN
 
 
@@ -85,6 +96,7 @@ def common(found: Iterable[Features]) -> Features:
         mirror=all(item.mirror for item in features),
         mirror_percent=all(item.mirror_percent for item in features),
         backend_headers=all(item.backend_headers for item in features),
+        direct_response=all(item.direct_response for item in features),
         source="; ".join(sources),
     )
 

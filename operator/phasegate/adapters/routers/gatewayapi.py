@@ -13,8 +13,9 @@ from phasegate.adapters.kinds import GATEWAY, GATEWAY_CLASS, HTTP_ROUTE
 from phasegate.adapters.routers.capabilities import UNKNOWN, Features, common, features_of
 from phasegate.adapters.routers.claims import Claims
 from phasegate.adapters.routers.contest import Contests, editor_of
+from phasegate.adapters.routers.deactivated import is_refused, refuse
 from phasegate.adapters.routers.httproute import (
-    ANNOTATION_ROLLBACK,
+    ANNOTATIONS,
     fingerprint,
     is_stamped,
     parse,
@@ -53,6 +54,7 @@ class _Route:
     """Revisions of the agent that any of it goes to, readable as a plan or not."""
     ports: Mapping[str, int] = field(default_factory=dict)
     stamped: bool = False
+    refused: bool = False
     traffic: Mapping[str, Any] | None = None
     """What of the route is the user's, as ``spec.traffic.gatewayAPI`` would say it."""
 
@@ -67,6 +69,7 @@ class _Route:
             revisions=revisions_in(route),
             ports=ports_of(route),
             stamped=is_stamped(route),
+            refused=is_refused(route),
             traffic=traffic_of(route),
         )
 
@@ -192,7 +195,13 @@ class GatewayApiRouter:
 
     async def _apply(self, agent: Manifest, live: _Route, plan: RoutePlan) -> bool:
         """One write, unless it has to rest; False when the route says it all already."""
-        desired = render(agent, plan, stamp=self._stamps(agent, live), ports=live.ports)
+        desired = render(
+            agent,
+            plan,
+            stamp=self._stamps(agent, live),
+            ports=live.ports,
+            refusal=await self._refuses(agent, live, plan),
+        )
         name, wanted = _key(agent), fingerprint(desired)
         left = self._left.get(name)
         made = left.route.fingerprint if left is not None and left.wanted == wanted else None
@@ -229,9 +238,10 @@ class GatewayApiRouter:
             {"op": "replace", "path": "/spec", "value": desired["spec"]},
         ]
         ours = desired["metadata"].get("annotations") or {}
-        if ANNOTATION_ROLLBACK in (metadata.get("annotations") or {}).keys() - ours.keys():
-            path = f"/metadata/annotations/{ANNOTATION_ROLLBACK.replace('/', '~1')}"
-            patch.append({"op": "remove", "path": path})
+        for name in (metadata.get("annotations") or {}).keys() - ours.keys():
+            if name in ANNOTATIONS:
+                path = f"/metadata/annotations/{name.replace('/', '~1')}"
+                patch.append({"op": "remove", "path": path})
         where = metadata["namespace"], metadata["name"]
         return await self._urgent.patch(HTTP_ROUTE, *where, patch)
 
@@ -310,6 +320,21 @@ class GatewayApiRouter:
             return live.stamped
         return common(features).backend_headers
 
+    async def _refuses(self, agent: Manifest, live: _Route, plan: RoutePlan) -> bool:
+        """Whether requests can be refused in words: a courtesy, it stands before the route write."""
+        if plan.off is None or plan.off.fallback is not None:
+            return False
+        if live.refused:
+            return True
+        known = [self._features.get(parent) for parent in _parents(agent)]
+        if not common(entry[1] for entry in known if entry is not None).direct_response:
+            return False
+        try:
+            async with asyncio.timeout(COURTESY):
+                return await refuse(self._urgent, agent)
+        except (ClusterError, TimeoutError):  # without that kind, or without an answer
+            return False
+
     async def _features_for(self, agent: Manifest) -> tuple[Features, str]:
         """What all gateways in front of `agent` can do, and what is wrong with one of them."""
         found: list[Features] = []
@@ -360,10 +385,13 @@ def _older(seen: _Route, than: _Route) -> bool:
 
 
 def _too_much(agent: Manifest, live: _Route, plan: RoutePlan) -> bool:
-    """Whether somebody but the stable revision gets more of the users now than `plan` says."""
+    """Whether somebody but the stable revision gets more of the users now than `plan` says.
+
+    Of a deactivated agent that is anybody.
+    """
     stable = (agent.get("status") or {}).get("stableRevision")
     if live.plan is None:
-        return not live.revisions <= {stable}
+        return plan.off is not None or not live.revisions <= {stable}
     return gives_more(plan, replace(live.plan, intent=None), stable)
 
 

@@ -16,6 +16,13 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 
 from phasegate.adapters.kinds import HTTP_ROUTE
+from phasegate.adapters.routers.deactivated import (
+    ANNOTATION_DEACTIVATED,
+    INSTEAD_RULE,
+    instead_of,
+    off_of,
+    write_off,
+)
 from phasegate.api.errors import InvalidSpec
 from phasegate.api.traffic import GatewayApi
 from phasegate.control.parse import meta_of, owner_of
@@ -41,11 +48,18 @@ Ports = Mapping[str, int]
 """Port by Service name."""
 
 _SERVICE: Final = re.compile(r"-([a-z0-9]{10})(?:-(dark|shadow))?")
+ANNOTATIONS: Final = (ANNOTATION_ROLLBACK, ANNOTATION_DEACTIVATED)
+"""What only the operator says about a route."""
 _EVERY_PATH: Final = {"type": "PathPrefix", "value": "/"}
 
 
 def render(
-    agent: Manifest, plan: RoutePlan, *, stamp: bool = True, ports: Ports | None = None
+    agent: Manifest,
+    plan: RoutePlan,
+    *,
+    stamp: bool = True,
+    ports: Ports | None = None,
+    refusal: bool = False,
 ) -> dict[str, Any]:
     """The HTTPRoute that says `plan` for `agent`.
 
@@ -53,14 +67,18 @@ def render(
     gateway that does not know the filter answers 500 to the whole rule. `ports`: what the Services
     that are in the route already listen on; any other has ``spec.service.port``. The header route
     is the second rule, always: on Envoy the position of a rule is part of its statistics' name.
+    `refusal`: `refusal_of` the agent exists, and the gateway knows such filters.
+
+    A deactivated agent's main rule keeps its backends and matches nothing, so that no request is
+    lost when users come back; its requests are those of the rule after it.
 
     Raises InvalidSpec if the agent has no ``spec.traffic.gatewayAPI``.
     """
     traffic = _gateway_api(agent)
     backend = _Backends(agent, stamp=stamp, ports=ports or {})
-    matches = [_match(match) for match in traffic.get("matches") or [{}]]
-    if plan.closed:
-        matches = [_only_with(_closed(agent["metadata"]["uid"]), match) for match in matches]
+    asked = [_match(match) for match in traffic.get("matches") or [{}]]
+    none = [_only_with(_closed(agent["metadata"]["uid"]), match) for match in asked]
+    matches = none if plan.closed or plan.off is not None else asked
     main: dict[str, Any] = {"name": MAIN_RULE, "matches": matches}
     if plan.mirror is not None:
         main["filters"] = [backend.mirror(plan.mirror)]
@@ -74,13 +92,16 @@ def render(
                 "backendRefs": [backend.of(plan.header.revision, plan.header.mode, 1)],
             }
         )
+    if plan.off is not None:
+        what = instead_of(agent, plan.off.fallback, refusal=refusal)
+        rules.append({"name": INSTEAD_RULE, "matches": none if plan.closed else asked, **what})
     spec: dict[str, Any] = {"parentRefs": [_parent(ref) for ref in traffic["parentRefs"]]}
     if traffic.get("hostnames"):
         spec["hostnames"] = list(traffic["hostnames"])
     return {
         "apiVersion": HTTP_ROUTE.api_version,
         "kind": HTTP_ROUTE.kind,
-        "metadata": _metadata(agent, plan.intent),
+        "metadata": _metadata(agent, plan),
         "spec": {**spec, "rules": rules},
     }
 
@@ -109,12 +130,17 @@ def parse(route: Manifest) -> RoutePlan | None:
         return None
     if None in slots or None in mirrors or None in headers:
         return None
+    instead: Mapping[str, Any] | None = rules.get(INSTEAD_RULE)
+    off = off_of(route, instead) if instead is not None else None
+    if instead is not None and (off is None or not _is_closed(route, main)):
+        return None
     return RoutePlan(
         slots=cast(tuple[Slot, Slot], tuple(slots)),
         mirror=mirrors[0] if mirrors else None,
         header=HeaderRoute(*headers[0]) if headers and headers[0] else None,
         intent=_intent_of(route),
-        closed=_is_closed(route, main),
+        closed=_is_closed(route, instead or main),
+        off=off,
     )
 
 
@@ -126,7 +152,8 @@ def _is_closed(route: Manifest, main: Mapping[str, Any]) -> bool:
 def traffic_of(route: Manifest) -> dict[str, Any] | None:
     """The user's part of a route of ours, in the words of ``spec.traffic.gatewayAPI``."""
     spec = route.get("spec") or {}
-    main = next((r for r in spec.get("rules") or () if r.get("name") == MAIN_RULE), None)
+    rules = {rule.get("name"): rule for rule in spec.get("rules") or ()}
+    main = rules.get(INSTEAD_RULE) or rules.get(MAIN_RULE)
     if main is None or not spec.get("parentRefs") or _is_closed(route, main):
         return None
     return {
@@ -166,7 +193,7 @@ def fingerprint(route: Manifest) -> str:
     ours = {
         "labels": [(metadata.get("labels") or {}).get(k) for k in (MANAGED_BY, AGENT)],
         "owner": owner_of(route),
-        "intent": (metadata.get("annotations") or {}).get(ANNOTATION_ROLLBACK),
+        "intent": [(metadata.get("annotations") or {}).get(name) for name in ANNOTATIONS],
         "spec": route.get("spec"),
     }
     return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
@@ -257,7 +284,7 @@ def _inner(value: object, *names: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _metadata(agent: Manifest, intent: RollbackIntent | None) -> dict[str, Any]:
+def _metadata(agent: Manifest, plan: RoutePlan) -> dict[str, Any]:
     meta = meta_of(agent)
     result: dict[str, Any] = {
         "name": meta.name,
@@ -265,9 +292,12 @@ def _metadata(agent: Manifest, intent: RollbackIntent | None) -> dict[str, Any]:
         "labels": common_labels(meta.name),
         "ownerReferences": [owner_reference(meta)],
     }
-    if intent is not None:
-        result["annotations"] = {ANNOTATION_ROLLBACK: _write_intent(intent)}
-    return result
+    annotations = {}
+    if plan.intent is not None:
+        annotations[ANNOTATION_ROLLBACK] = _write_intent(plan.intent)
+    if plan.off is not None:
+        annotations[ANNOTATION_DEACTIVATED] = write_off(plan.off)
+    return {**result, "annotations": annotations} if annotations else result
 
 
 def _parent(reference: Mapping[str, Any]) -> dict[str, Any]:

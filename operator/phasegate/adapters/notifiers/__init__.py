@@ -1,0 +1,1 @@
+"""Channels to people: chat, pager, mail. Named by the administrator, secrets by file only."""
